@@ -1,0 +1,89 @@
+//! WHERE: sources of hints about who may be reached at which address. A hint is only a hint: who a peer is gets
+//! proven in the handshake, and whether it lives is the link's business.
+
+mod fixed;
+mod local;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::env::{BoxFuture, Env};
+use crate::id::NodeId;
+
+pub use fixed::{Fixed, InvalidPeer, PeerAddress};
+pub use local::Local;
+
+/// What a node tells others about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Advert {
+    /// The mesh, without saying which: 8 bytes of a hash of its CA's public key.
+    pub mesh_tag: [u8; 8],
+    /// Who advertises.
+    pub node: NodeId,
+    /// This life of the node: another number after each start.
+    pub incarnation: u64,
+    /// The UDP port that the node listens on.
+    pub port: u16,
+    /// The address that the node is bound to; unspecified when it listens on all.
+    pub bound: SocketAddr,
+}
+
+/// Where hints come from. Each source runs as one task of the node and is dropped with it.
+pub trait Source: Send + Sync + 'static {
+    /// One word for people: `local`, `fixed`.
+    fn name(&self) -> &'static str;
+
+    /// Advertises `own`, and tells what is found until it is dropped. Dropping the future withdraws the advert.
+    fn run(self: Arc<Self>, own: Advert, env: Env, found: Finder) -> BoxFuture<()>;
+}
+
+/// What a source tells its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Found {
+    /// Somebody may be reached at one of these addresses, the likeliest first. `node`: who the source believes it is.
+    Seen {
+        /// Who it is said to be; `None` where only an address is known.
+        node: Option<NodeId>,
+        /// Which life of it; `None` where that is not known.
+        incarnation: Option<u64>,
+        /// Where to dial. Empty: the hint is withdrawn.
+        addresses: Vec<SocketAddr>,
+    },
+    /// The process of this node has ended: certain, not a guess.
+    Gone {
+        /// Who has ended.
+        node: NodeId,
+        /// Which life of it.
+        incarnation: u64,
+    },
+    /// The first pass is finished: who was there at the start has been told.
+    FirstPass,
+    /// For people: what the source has tried and seen, replacing what it said before. Shown when the node stays alone.
+    Report(String),
+}
+
+/// A source's way to its node.
+#[derive(Debug, Clone)]
+pub struct Finder {
+    source: usize,
+    found: mpsc::Sender<(usize, Found)>,
+}
+
+impl Finder {
+    pub(crate) fn new(source: usize, found: mpsc::Sender<(usize, Found)>) -> Self {
+        Self { source, found }
+    }
+
+    /// Tells the node; waits while the node is busy with earlier hints.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, nothing was told.
+    pub async fn tell(&self, found: Found) {
+        // The node has ended: so will the source.
+        let _ = self.found.send((self.source, found)).await;
+    }
+}

@@ -1,0 +1,1 @@
+//! The real world: tokio, the operating system's sockets, randomness and clocks.

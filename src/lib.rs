@@ -1,0 +1,14 @@
+//! meshmq (story to come)
+pub mod discovery;
+pub mod env;
+mod error;
+mod id;
+mod link;
+mod message;
+mod node;
+mod observe;
+mod pattern;
+mod session;
+mod socket;
+mod trust;
+mod wire;

@@ -1,0 +1,72 @@
+//! What a peer may make us hold, wait for or look through. Each length from the network meets one of these
+//! before anything is allocated.
+
+use std::time::Duration;
+
+/// Largest body of a message unless the builder says otherwise, in bytes.
+pub(crate) const MAX_MESSAGE: usize = 16 << 20;
+/// Largest value that `max_message` can be set to: what a data frame's length can say with room for its head.
+pub(crate) const MAX_MESSAGE_CEILING: usize = 1 << 29;
+/// Longest name of a channel, in bytes.
+pub(crate) const MAX_CHANNEL: usize = 255;
+/// Longest name of a node, in bytes.
+pub(crate) const MAX_NODE_NAME: usize = 255;
+/// Longest reason of a rejected message, a refusal or a goodbye, in bytes.
+pub(crate) const MAX_REASON: usize = 1024;
+
+/// Longest control frame, of the control stream and of lanes, in bytes.
+pub(crate) const MAX_CONTROL_FRAME: usize = 64 << 10;
+/// Deepest nesting of a control frame's MessagePack.
+pub(crate) const MAX_CONTROL_DEPTH: usize = 16;
+/// Most elements (values of any kind) in a control frame's MessagePack.
+pub(crate) const MAX_CONTROL_ELEMENTS: usize = 1024;
+
+/// Most sockets of a node.
+pub(crate) const MAX_SOCKETS: usize = 4096;
+/// Most links of a node; the next peer is refused.
+pub(crate) const MAX_LINKS: usize = 256;
+/// Lanes that a link may carry before its socket tables have been compared.
+pub(crate) const LANES_AT_FIRST: u32 = 16;
+/// Most lanes that a link may carry towards one end.
+pub(crate) const MAX_LANES: u32 = 1024;
+
+/// Handshakes in progress, beyond which a connection has to prove its address first.
+pub(crate) const MAX_HANDSHAKES: usize = 256;
+/// The longest that a connection may take from its first packet to `Admitted`.
+pub(crate) const ADMISSION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// An end of a link that owes or is owed something sends at least this often.
+pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// The same on a link over which nothing is owed.
+pub(crate) const IDLE_PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A peer that has been silent for so long while something was owed is given up.
+pub(crate) const LIVENESS: Duration = Duration::from_millis(2500);
+/// A peer that has been silent for so long on an idle link is given up.
+pub(crate) const IDLE_LIVENESS: Duration = Duration::from_secs(25);
+
+/// What a puller takes in beyond what its application has answered, in bytes, over all lanes of a socket.
+pub(crate) const PULL_WINDOW_BYTES: u64 = 4 << 20;
+/// The least of it that one lane gets, however many there are.
+pub(crate) const LANE_WINDOW_BYTES: u64 = 64 << 10;
+/// Largest automatic window of a lane, in messages.
+pub(crate) const MAX_WINDOW: u64 = 65_536;
+
+/// Default bound of a push socket, in messages.
+pub(crate) const PUSH_MESSAGES: usize = 100_000;
+/// Default bound of a push socket, in bytes of bodies.
+pub(crate) const PUSH_BYTES: usize = 64 << 20;
+/// How long a failed message waits before it goes out again, by the number of its failures; the last one repeats.
+pub(crate) const BACKOFF: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+];
+/// Default of how long the last drop of a node waits for accepted work to be taken.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
+/// The longest that a young node takes its view of the mesh for unfinished.
+pub(crate) const SETTLING: Duration = Duration::from_millis(1500);
+/// After this long without a peer a node says what it tried, and a socket that it has nobody to talk to.
+pub(crate) const LONELY_AFTER: Duration = Duration::from_secs(5);
