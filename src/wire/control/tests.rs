@@ -138,8 +138,7 @@ fn a_frame_in_pieces_waits_for_the_rest() {
 fn the_largest_part_is_within_the_limits() {
     let channel = "c".repeat(MAX_CHANNEL);
     let mut part = Sockets { full: true, more: true, ..Sockets::default() };
-    part.opened =
-        (0..MAX_PART as u64).map(|id| entry(u64::MAX - id, SocketKind::Subscriber, &channel, true)).collect();
+    part.opened = (0..MAX_PART as u64).map(|id| entry(u64::MAX - id, SocketKind::Subscriber, &channel, true)).collect();
     let frame = Control::Sockets(part);
     assert_eq!(split(&mut encoded(&frame)), Ok(Some(frame)));
 }
