@@ -30,21 +30,27 @@ pub(crate) enum Carried {
 ///
 /// # Cancel safety
 /// Dropped before it is ready, the lane is lost: the end and the peer are told.
-pub(crate) async fn carry(mut stream: LaneStream, end: Arc<dyn LaneEnd>, env: Env) -> Carried {
-    // Declared after the stream, dropped before it: the end may be told first, the peer learns it from the stream.
+pub(crate) fn carry(
+    mut stream: LaneStream,
+    end: Arc<dyn LaneEnd>,
+    env: Env,
+) -> impl Future<Output = Carried> + Send + 'static {
+    // Made here and not in the future: one that is never polled tells the end as well.
     let end = Told { end, env };
-    let LaneStream { send, recv, read_ahead } = &mut stream;
-    let heard_all = AtomicBool::new(false);
-    // One task: a waker is registered twice and nothing is handed over. Reading goes first, as it is what gives credit
-    // and answers to write.
-    let over = tokio::try_join!(
-        biased;
-        read(recv, read_ahead, &end, &heard_all),
-        write(send, &end, &heard_all),
-    );
-    match over {
-        Ok(((), ())) => Carried::Finished,
-        Err(early) => early,
+    async move {
+        let LaneStream { send, recv, read_ahead } = &mut stream;
+        let heard_all = AtomicBool::new(false);
+        // One task: nothing is handed over from one half to the other but `heard_all`. Reading goes first, as it is
+        // what gives credit and answers to write.
+        let over = tokio::try_join!(
+            biased;
+            read(recv, read_ahead, &end, &heard_all),
+            write(send, &end, &heard_all),
+        );
+        match over {
+            Ok(((), ())) => Carried::Finished,
+            Err(early) => early,
+        }
     }
 }
 

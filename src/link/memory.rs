@@ -18,26 +18,30 @@ use crate::wire::frame;
 ///
 /// # Cancel safety
 /// Dropped before it is ready, the lane is lost: both ends are told.
-pub(crate) async fn carry_in_memory(
+pub(crate) fn carry_in_memory(
     sending: Arc<dyn LaneEnd>,
-    accept: impl FnOnce(&OpenLane) -> Result<Arc<dyn LaneEnd>, Violation>,
+    accept: impl FnOnce(&OpenLane) -> Result<Arc<dyn LaneEnd>, Violation> + Send + 'static,
     env: Env,
-) -> Carried {
-    match carry_both(sending, accept, env).await {
-        Ok(()) => Carried::Finished,
-        Err(violation) => {
-            tracing::error!(target: "meshmq::link", %violation, "two sockets of this node do not understand each other");
-            Carried::Violation(violation)
+) -> impl Future<Output = Carried> + Send + 'static {
+    // Made here and not in the future: one that is never polled tells the end as well.
+    let sending = Told { end: sending, env };
+    async move {
+        match carry_both(sending, accept).await {
+            Ok(()) => Carried::Finished,
+            Err(violation) => {
+                tracing::error!(target: "meshmq::link", %violation, "two sockets of one node do not understand each other");
+                Carried::Violation(violation)
+            }
         }
     }
 }
 
 async fn carry_both(
-    sending: Arc<dyn LaneEnd>,
+    sending: Told,
     accept: impl FnOnce(&OpenLane) -> Result<Arc<dyn LaneEnd>, Violation>,
-    env: Env,
 ) -> Result<(), Violation> {
-    let mut forth = Direction::from(Told { end: sending, env: env.clone() });
+    let env = sending.env.clone();
+    let mut forth = Direction::from(sending);
     let mut opening = BytesMut::new();
     let open = loop {
         if let Some(open) = frame::split_open(&mut opening)? {

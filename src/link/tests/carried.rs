@@ -77,8 +77,10 @@ async fn dropped_on_its_way_it_is_lost_at_both_ends() {
 async fn never_polled_it_still_tells_the_end() {
     let [(one, _d, here), _two] = lane().await;
     let end = Arc::new(Recorder::default());
-    drop(carry(here, end.clone(), one.env));
+    drop(carry(here, end.clone(), one.env.clone()));
     assert_eq!(end.closed(), 1);
+    drop(carry_in_memory(end.clone(), |_| panic!("nothing was opened"), one.env));
+    assert_eq!(end.closed(), 2);
 }
 
 #[tokio::test]
@@ -151,9 +153,10 @@ async fn in_memory_bytes_go_both_ways_unchanged() {
     sending.say(&opening_frame(), false);
     sending.say(&forth, false);
     let receiving = Arc::new(Recorder::saying(&back, false));
+    let receiver = receiving.clone();
     let accept = |open: &OpenLane| {
         assert_eq!(open, &opening());
-        Ok(receiving.clone() as Arc<dyn LaneEnd>)
+        Ok(receiver as Arc<dyn LaneEnd>)
     };
     let finish = async {
         sending.has_heard(back.len()).await;
@@ -166,6 +169,12 @@ async fn in_memory_bytes_go_both_ways_unchanged() {
     assert_eq!((sending.closed(), receiving.closed()), (1, 1));
 }
 
+/// Whatever is opened leads to `end`.
+fn accepting(end: &Arc<Recorder>) -> impl FnOnce(&OpenLane) -> Result<Arc<dyn LaneEnd>, Violation> + 'static {
+    let end = end.clone();
+    |_| Ok(end)
+}
+
 #[tokio::test]
 async fn in_memory_every_end_closes_once() {
     let env = Env::real(Handle::current());
@@ -176,12 +185,12 @@ async fn in_memory_every_end_closes_once() {
     assert_eq!((carried, refused.closed()), (Carried::Violation(Violation("no such socket")), 1));
 
     let (one, two) = (sending(), Arc::new(Recorder { limit: Some(9), ..Recorder::default() }));
-    let carried = carry_in_memory(one.clone(), |_| Ok(two.clone()), env.clone()).await;
+    let carried = carry_in_memory(one.clone(), accepting(&two), env.clone()).await;
     assert_eq!(carried, Carried::Violation(Violation("too much")));
     assert_eq!((one.closed(), two.closed()), (1, 1));
 
     let (one, two) = (sending(), Arc::new(Recorder::default()));
-    assert!(carry_in_memory(one.clone(), |_| Ok(two.clone()), env.clone()).now_or_never().is_none());
+    assert!(carry_in_memory(one.clone(), accepting(&two), env.clone()).now_or_never().is_none());
     assert_eq!((one.closed(), two.closed(), two.heard().len()), (1, 1, 10));
 
     let unopened = Arc::new(Recorder::saying(b"", true));

@@ -9,7 +9,7 @@ async fn before_admission_there_is_one_stream_and_a_small_window() {
     let [(_one, dialled), (_two, accepted)] = connected().await;
     for quinn in [dialled.quinn(), accepted.quinn()] {
         assert!(quinn.open_uni().now_or_never().is_none());
-        assert!(matches!(quinn.send_datagram("x".into()), Err(quinn::SendDatagramError::UnsupportedByPeer)));
+        assert!(quinn.send_datagram("x".into()).is_err());
     }
     let (mut send, _recv) = dialled.quinn().open_bi().await.unwrap();
     assert!(dialled.quinn().open_bi().now_or_never().is_none());
