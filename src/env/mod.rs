@@ -22,6 +22,8 @@ use rustls::time_provider::TimeProvider;
 
 use crate::discovery::Source;
 
+pub(crate) use real::OwnThread;
+
 /// A future that can be handed to the runtime.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 

@@ -1,6 +1,7 @@
 use std::net::{Ipv6Addr, UdpSocket};
 
 use super::*;
+use crate::env::OwnThread;
 use crate::wire::limits::MAX_HANDSHAKES;
 
 #[tokio::test]
@@ -116,4 +117,25 @@ async fn a_closed_endpoint_tells_its_peers_and_itself() {
     assert_eq!(dialled.closed().await.code, Some(CloseCode::Goodbye));
     assert_eq!(accepted.closed().await.code, None);
     assert!(two.endpoint.dial(one.address()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_node_that_was_restarted_says_at_once_that_it_has_forgotten_the_link() {
+    let key = MeshKey::generate().unwrap();
+    let one = Site::open(&key);
+    let identity = Identity::ephemeral(&*one.env.random).unwrap();
+    let first_life = OwnThread::start().unwrap();
+    let two = Site::of(&identity, &key, first_life.env(), (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = two.address();
+    let (dialled, accepted) = two.dialled_by(&one).await;
+    // As a crash: nothing of it runs any more, and nobody was told.
+    first_life.join();
+    drop((two, accepted));
+
+    let second_life = OwnThread::start().unwrap();
+    let _two = Site::of(&identity, &key, second_life.env(), address).unwrap();
+    let (mut writer, _reader) = dialled.control().await.unwrap();
+    writer.write("are you there?".into()).await.unwrap();
+    let lost = dialled.closed().await;
+    assert!(lost.to_string().contains("restarted"), "{lost}");
 }

@@ -36,7 +36,11 @@ impl Site {
     fn at(key: &MeshKey, listen: SocketAddr) -> Result<Self, OpenError> {
         let env = Env::real(Handle::current());
         let identity = Identity::ephemeral(&*env.random).unwrap();
-        let credentials = Credentials::new(&Mesh::derive(key, "test"), &identity, &env).unwrap();
+        Self::of(&identity, key, env, listen)
+    }
+
+    fn of(identity: &Identity, key: &MeshKey, env: Env, listen: SocketAddr) -> Result<Self, OpenError> {
+        let credentials = Credentials::new(&Mesh::derive(key, "test"), identity, &env).unwrap();
         let endpoint = Endpoint::open(&env, &credentials, listen)?;
         Ok(Self { endpoint, node: identity.id(), env })
     }
