@@ -651,7 +651,13 @@ impl Flight {
     }
 
     /// One frame from a puller.
-    pub(crate) fn handle_answer(&mut self, key: LaneKey, kind: u8, payload: &[u8], now: Instant) -> Result<(), Violation> {
+    pub(crate) fn handle_answer(
+        &mut self,
+        key: LaneKey,
+        kind: u8,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<(), Violation> {
         let Some(lane) = self.lanes.get_mut(&key) else { return Ok(()) };
         let mut numbers = Numbers(payload);
         match kind {
@@ -748,8 +754,10 @@ impl Flight {
     /// Hands back everything that is unsettled, in the order of acceptance; nothing is owned afterwards.
     pub(crate) fn drain(&mut self, intake: &mut Intake) -> Vec<Bytes> {
         intake.take(&mut self.segments, &mut Vec::new());
-        let mut all: BTreeMap<u64, Bytes> =
-            std::mem::take(&mut self.returned).into_iter().map(|(sequence, message)| (sequence, message.body)).collect();
+        let mut all: BTreeMap<u64, Bytes> = std::mem::take(&mut self.returned)
+            .into_iter()
+            .map(|(sequence, message)| (sequence, message.body))
+            .collect();
         for lane in self.lanes.values_mut() {
             for run in lane.runs.drain(..) {
                 if let What::Fresh(fresh) = run.what {
@@ -927,7 +935,8 @@ impl Flight {
     /// A message will not be delivered again.
     fn bury(&mut self, key: LaneKey, sequence: u64, body: Option<Bytes>, attempt: u32, outcome: Outcome) {
         let Some(by) = self.lanes.get(&key).map(|lane| lane.peer.node) else { return };
-        let body = body.or_else(|| self.returned.get(&sequence).map(|message| message.body.clone())).unwrap_or_default();
+        let body =
+            body.or_else(|| self.returned.get(&sequence).map(|message| message.body.clone())).unwrap_or_default();
         self.bury_by(by, sequence, body, attempt, outcome);
     }
 
@@ -939,14 +948,8 @@ impl Flight {
     /// A message goes back to the queue, unless its failures are used up.
     fn come_back(&mut self, from: NodeId, sequence: u64, fresh: Option<Bytes>, back: Back, now: Instant) {
         if let Some(body) = fresh {
-            let message = Returned {
-                body,
-                attempt: 1,
-                failures: 0,
-                redelivered: false,
-                given: Vec::new(),
-                place: Place::Ready,
-            };
+            let message =
+                Returned { body, attempt: 1, failures: 0, redelivered: false, given: Vec::new(), place: Place::Ready };
             self.returned.insert(sequence, message);
         }
         let Some(message) = self.returned.get_mut(&sequence) else { return };
@@ -985,7 +988,8 @@ impl Flight {
         let (kind, detail) = (numbers.next()?, numbers);
         let Some(node) = self.lanes.get(&key).map(|lane| lane.peer.node) else { return Ok(()) };
         let Some(message) = self.returned.get_mut(&sequence) else { return Ok(()) };
-        let Some(known) = message.given.iter().position(|(to, which)| *to == node && u64::from(*which) == attempt) else {
+        let Some(known) = message.given.iter().position(|(to, which)| *to == node && u64::from(*which) == attempt)
+        else {
             return Ok(());
         };
         message.given.remove(known);

@@ -229,7 +229,8 @@ impl World {
             }
         }
         assert_eq!(lock(&self.pusher.intake).used(), Amount::default(), "everything is settled in the end");
-        let settled: BTreeSet<u64> = self.acked.iter().copied().chain(self.pusher.dead.iter().map(|dead| dead.0)).collect();
+        let settled: BTreeSet<u64> =
+            self.acked.iter().copied().chain(self.pusher.dead.iter().map(|dead| dead.0)).collect();
         assert_eq!(settled.len() as u64, self.next, "each message ended");
         assert_eq!(self.pusher.flight.lowest_unsettled(), None);
     }
