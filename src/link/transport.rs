@@ -24,7 +24,7 @@ pub(super) const STREAMS_AT_FIRST: u32 = 1;
 /// that lanes which nobody reads leave room for one that is busy.
 pub(super) const LINK_WINDOW: u32 = 32 << 20;
 /// The same on one lane: 300 MB/s over 13 ms of round trip.
-const LANE_WINDOW: u32 = 4 << 20;
+pub(super) const LANE_WINDOW: u32 = 4 << 20;
 /// What is kept for sending again, in bytes: a lane's window twice.
 const SEND_WINDOW: u64 = 8 << 20;
 /// TLS messages that came out of order, or beyond the certificate that is due (0.3 KiB), in bytes.

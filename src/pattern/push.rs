@@ -674,7 +674,9 @@ impl Flight {
             to_sender::ACK => {
                 while let Some(range) = numbers.range()? {
                     self.check(key, range.end)?;
-                    self.each_in(key, range, |flight, sequence, _, _| flight.settle_answered(key, sequence));
+                    self.each_in(key, range, |flight, sequence, body, _| {
+                        flight.settle_answered(key, sequence, body.map(|body| body.len()));
+                    });
                 }
             }
             to_sender::NACK => {
@@ -813,7 +815,7 @@ impl Flight {
                     let sequences = sequences[..(position.min(end) - first) as usize].to_vec();
                     for (at, sequence) in (first..).zip(sequences) {
                         if self.is_at(sequence, key, at) {
-                            self.settle_answered(key, sequence);
+                            self.settle_answered(key, sequence, None);
                         }
                     }
                 }
@@ -903,17 +905,18 @@ impl Flight {
     }
 
     /// A message is handled. Its room is free.
-    fn settle_answered(&mut self, key: LaneKey, sequence: u64) {
+    fn settle_answered(&mut self, key: LaneKey, sequence: u64, fresh: Option<usize>) {
         self.lane_answered(key);
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.handled += 1;
         }
-        self.settle(sequence, None, Outcome::Handled);
+        self.settle(sequence, fresh, Outcome::Handled);
     }
 
-    fn settle(&mut self, sequence: u64, body: Option<usize>, outcome: Outcome) {
+    /// `fresh`: the length of a body that has no record.
+    fn settle(&mut self, sequence: u64, fresh: Option<usize>, outcome: Outcome) {
         let returned = self.returned.remove(&sequence).map(|message| message.body.len());
-        let bytes = body.or(returned).unwrap_or(0);
+        let bytes = fresh.or(returned).unwrap_or(0);
         match outcome {
             Outcome::Handled => self.counts.handled += 1,
             Outcome::Rejected(_) => self.counts.rejected += 1,

@@ -40,15 +40,17 @@ impl Site {
     }
 
     fn of(identity: &Identity, key: &MeshKey, env: Env, listen: SocketAddr) -> Result<Self, OpenError> {
-        let credentials = Credentials::new(&Mesh::derive(key, "test"), identity, &env).unwrap();
+        let credentials = Credentials::new(&Mesh::derive(key, "test").unwrap(), identity, &env).unwrap();
         let endpoint = Endpoint::open(&env, &credentials, listen)?;
         Ok(Self { endpoint, node: identity.id(), env })
     }
 
     /// `other`, as it dials this site, and this site's view of it.
     async fn dialled_by(&self, other: &Self) -> (Connection, Connection) {
-        let (dialled, accepted) = tokio::join!(other.endpoint.dial(self.address()), self.endpoint.accept());
-        (dialled.unwrap(), accepted.unwrap().unwrap())
+        // Each fails by itself: the other would wait for ever.
+        let dialled = async { other.endpoint.dial(self.address()).await.unwrap() };
+        let accepted = async { self.endpoint.accept().await.unwrap().unwrap() };
+        tokio::join!(dialled, accepted)
     }
 
     fn address(&self) -> SocketAddr {
@@ -184,10 +186,8 @@ fn opening() -> OpenLane {
 
 /// The first frame of a lane, as it goes over the wire.
 fn opening_frame() -> BytesMut {
-    let map = crate::wire::control::encode_open(&opening());
     let mut frame = BytesMut::new();
-    frame.extend_from_slice(&(map.len() as u16).to_be_bytes());
-    frame.extend_from_slice(&map);
+    crate::wire::frame::put_open(&mut frame, &opening());
     frame
 }
 
