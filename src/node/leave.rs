@@ -125,9 +125,13 @@ impl Hall {
     }
 
     async fn say_goodbye(&self) {
-        for connected in self.lock().connections.values_mut() {
-            connected.session.leave(GOODBYE);
-            connected.say.notify_one();
+        {
+            let mut state = self.lock();
+            state.leaving = true;
+            for connected in state.connections.values_mut() {
+                connected.session.leave(GOODBYE);
+                connected.say.notify_one();
+            }
         }
         let all_said = async {
             while !self.lock().connections.is_empty() {

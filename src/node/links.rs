@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -100,7 +101,7 @@ impl Hall {
         let (now, node) = (self.env.now(), connection.peer());
         let mut guard = self.lock();
         let state = &mut *guard;
-        if node == self.id || state.closing {
+        if node == self.id || state.leaving {
             connection.close(CloseCode::Done, "");
             return;
         }
@@ -152,6 +153,9 @@ impl Hall {
         closed: oneshot::Receiver<End>,
     ) {
         let mut lost = None;
+        // Lives until the connection is closed: streams that were dropped before would have something to say of that,
+        // and a transport that has, and is held back by pacing, does not get to say that the connection is closed.
+        let mut conversation = pin!(self.converse(id, &connection, &say, &opened));
         let end = tokio::select! {
             biased;
             Ok(end) = closed => end,
@@ -160,7 +164,7 @@ impl Hall {
                 lost = Some(end);
                 End::new(CloseCode::Done, why)
             }
-            end = self.converse(id, &connection, &say, &opened) => end,
+            end = &mut conversation => end,
         };
         connection.close(end.code, &end.why);
         self.connection_over(id, end, lost);
@@ -173,18 +177,20 @@ impl Hall {
         say: &Notify,
         opened: &SetOnce<()>,
     ) -> End {
-        let (writer, reader) = match self.env.timeout(ADMISSION_DEADLINE, connection.control()).await {
+        let (mut writer, mut reader) = match self.env.timeout(ADMISSION_DEADLINE, connection.control()).await {
             Some(Ok(control)) => control,
             Some(Err(lost)) => return self.broken(lost).await,
             None => return ending_words(Ending::Admission),
         };
-        tokio::select! {
+        let end = tokio::select! {
             biased;
-            end = self.read(id, reader) => end,
-            end = self.write(id, writer, say) => end,
+            end = self.read(id, &mut reader) => end,
+            end = self.write(id, &mut writer, say) => end,
             end = self.watch(id, connection, opened) => end,
             end = self.take_lanes(id, connection, opened) => end,
-        }
+        };
+        connection.close(end.code, &end.why);
+        end
     }
 
     /// A stream has failed. As a rule the connection has, and tells why in a moment, which ends this.
@@ -194,7 +200,7 @@ impl Hall {
     }
 
     /// Reads what the peer says; does not wait for what it does not read.
-    async fn read(self: &Arc<Self>, id: ConnectionId, mut reader: ControlReader) -> End {
+    async fn read(self: &Arc<Self>, id: ConnectionId, reader: &mut ControlReader) -> End {
         let mut buffer = BytesMut::new();
         loop {
             loop {
@@ -217,7 +223,7 @@ impl Hall {
         }
     }
 
-    async fn write(&self, id: ConnectionId, mut writer: ControlWriter, say: &Notify) -> End {
+    async fn write(&self, id: ConnectionId, writer: &mut ControlWriter, say: &Notify) -> End {
         let mut buffer = BytesMut::new();
         loop {
             let leaving = self.gather(id, &mut buffer);

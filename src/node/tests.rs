@@ -348,7 +348,8 @@ async fn the_last_drop_waits_for_what_somebody_can_take() {
         assert_eq!(&delivery[..], format!("{job}").as_bytes());
         delivery.ack();
     }
-    application.join().unwrap();
+    // This runtime is the worker's: it has to go on.
+    tokio::task::spawn_blocking(|| application.join().unwrap()).await.unwrap();
 }
 
 #[tokio::test]
