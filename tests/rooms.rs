@@ -31,7 +31,9 @@ const WORDS: &[Word] = &[
     Word { word: "quinn", rooms: &["env", "link", "trust"], why: "the rooms `env`, `link` and `trust` hide QUIC" },
     Word { word: "rustls", rooms: &["env", "link", "trust"], why: "the rooms `env`, `link` and `trust` hide TLS" },
     Word { word: "rcgen", rooms: &["trust"], why: "certificates are made in `trust`" },
-    Word { word: "SystemTime", rooms: &["env"], why: WORLD },
+    // `link` turns the world's certificate time into the type that quinn wants.
+    Word { word: "SystemTime", rooms: &["env", "link"], why: WORLD },
+    Word { word: "SystemTime::now", rooms: &["env"], why: WORLD },
     Word { word: "Instant::now", rooms: &["env"], why: WORLD },
     Word { word: "spawn_blocking", rooms: &["env"], why: WORLD },
     Word { word: "thread::spawn", rooms: &["env"], why: WORLD },
@@ -72,6 +74,9 @@ fn offences_are_seen() {
     assert_eq!(offences("pattern/push.rs", "use crate::{id::NodeId, link::{Connection, Endpoint}, node};"), 3);
     assert_eq!(offences("pattern/push.rs", "fn f(hall: &crate::node::Hall) {}"), 1);
     assert_eq!(offences("pattern/push.rs", "fn f() -> Result<(), crate::Closed> {}"), 1, "a re-export hides its room");
+    assert_eq!(offences("pattern/push.rs", "use super::lane::Violation;"), 0);
+    assert_eq!(offences("pattern/push.rs", "use super::super::node::Hall;"), 1);
+    assert_eq!(offences("pattern/mod.rs", "use super::node::Hall;"), 1);
     assert_eq!(offences("link/writer.rs", "use crate::pattern::lane::LaneEnd;"), 0);
     assert_eq!(offences("link/writer.rs", "use crate::pattern::push::Flight;"), 1, "only the seam of the room");
 
@@ -113,6 +118,13 @@ fn check(file: &Path, text: &str) -> Vec<String> {
             offences.push(format!("{}: `{here}` may not import `crate::{import}`", file.display()));
         }
     }
+    for place in places(&code, "super") {
+        let ups = code[place..].split("::").take_while(|part| *part == "super").count();
+        let nested = code[..place].trim_end().ends_with("::");
+        if !nested && ups >= depth(file) {
+            offences.push(format!("{}: `super` leaves the room, where `crate::` would show it", file.display()));
+        }
+    }
     for Word { word, rooms, why } in WORDS {
         if !rooms.contains(&here.as_str()) && places(&code, word).next().is_some() {
             offences.push(format!("{}: `{here}` says `{word}`: {why}", file.display()));
@@ -131,6 +143,11 @@ fn check(file: &Path, text: &str) -> Vec<String> {
 fn room(file: &Path) -> String {
     let first = file.iter().next().expect("a path has a part");
     Path::new(first).file_stem().expect("so has the part").to_string_lossy().into_owned()
+}
+
+/// How many modules deep the file is: 1 for a room itself.
+fn depth(file: &Path) -> usize {
+    file.iter().count() - usize::from(file.ends_with("mod.rs"))
 }
 
 /// Each path that follows a `crate::`, with groups taken apart.
