@@ -31,8 +31,8 @@ async fn main() -> Result<()> {
 
 /// The boss and three workers on one node: the same sockets, which meet in memory.
 async fn alone() -> Result<()> {
-    // A mesh of this process alone, so that no worker of another terminal helps.
-    let node = Node::join(&format!("{MESH}-{}", std::process::id())).await?;
+    // Looks for nobody, so that no worker of another terminal helps.
+    let node = Node::builder(MESH).without_local().await?;
     for _ in 0..3 {
         let node = node.clone();
         tokio::spawn(async move { worker(&node).await });
