@@ -1,1 +1,150 @@
-//! (to come)
+//! What can go wrong: a small enum for each verb, and one type that they all turn into.
+//!
+//! Each variant says what becomes of the message, the socket or the node.
+
+use std::fmt;
+
+use crate::wire::limits::MAX_CHANNEL;
+
+/// Any error of this library, for those who pass it on.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of most calls in examples and small programs.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The name of a channel does not fit. No socket was opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidChannel {
+    /// Nothing is there. Give it a name.
+    #[error("a channel needs a name of at least one byte")]
+    Empty,
+    /// It is too long.
+    #[error("the channel's name has {len} bytes; at most {MAX_CHANNEL} are possible")]
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// It has a control character.
+    #[error("the channel's name has the control character {character:?} at byte {at}")]
+    Control {
+        /// Which one.
+        character: char,
+        /// Where it stands.
+        at: usize,
+    },
+}
+
+/// A channel's name: 1 to 255 bytes without control characters.
+pub(crate) fn check_channel(channel: &str) -> Result<(), InvalidChannel> {
+    if channel.is_empty() {
+        return Err(InvalidChannel::Empty);
+    }
+    if channel.len() > MAX_CHANNEL {
+        return Err(InvalidChannel::TooLong { len: channel.len() });
+    }
+    match channel.char_indices().find(|(_, character)| character.is_control()) {
+        Some((at, character)) => Err(InvalidChannel::Control { character, at }),
+        None => Ok(()),
+    }
+}
+
+/// A socket could not be opened. The node is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The name of the channel does not fit.
+    #[error(transparent)]
+    Channel(#[from] InvalidChannel),
+    /// A bound or a prefetch of 0 could never carry a message.
+    #[error("{what} is 0: nothing could ever pass; use at least 1")]
+    Zero {
+        /// Which option.
+        what: &'static str,
+    },
+    /// The node has as many sockets as it may have.
+    #[error("this node has {limit} sockets, which is the most: close some")]
+    TooManySockets {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// There is no randomness to be had from the operating system.
+    #[error("no randomness for the socket's epoch: {0}")]
+    Random(String),
+    /// The node is shutting down or has ended.
+    #[error("the node is closed")]
+    Closed,
+}
+
+/// A message was not accepted. It is given back.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SendError<T> {
+    /// Why.
+    pub kind: SendErrorKind,
+    /// What was to be sent.
+    pub message: T,
+}
+
+/// Why a message was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendErrorKind {
+    /// The socket is at its bound, and the call does not wait, or has waited as long as it was told to.
+    #[error("the socket is full: nothing was acknowledged in time")]
+    Full,
+    /// The socket or its node is shutting down.
+    #[error("the socket is closed")]
+    Closed,
+    /// The message is larger than one may be, or than the whole bound of the socket.
+    #[error("the message has {len} bytes; at most {limit} are possible here: split it, or raise the limit")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The most that would be accepted.
+        limit: usize,
+    },
+}
+
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl<T> std::error::Error for SendError<T> {}
+
+/// What was waited for did not become of a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// It was not accepted, and is dropped.
+    #[error("the message was not accepted: {0}")]
+    Refused(SendErrorKind),
+    /// A worker said that it must never be delivered again. It is counted, and an event carries it.
+    #[error("the message was rejected: {reason}")]
+    Rejected {
+        /// The worker's words.
+        reason: String,
+    },
+    /// It failed too often. It is counted, and an event carries it.
+    #[error("the message failed {failures} times, which was the most allowed")]
+    Exhausted {
+        /// How often.
+        failures: u32,
+    },
+    /// The node ended first: the message is among those that its shutdown hands back.
+    #[error("the node closed before the message was handled")]
+    Closed,
+}
+
+/// Nothing more can be received: the socket or its node is shutting down. What was not handed out goes elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the socket is closed")]
+#[non_exhaustive]
+pub struct Closed;

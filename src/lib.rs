@@ -12,3 +12,4 @@ mod session;
 mod socket;
 mod trust;
 mod wire;
+pub use error::*; pub use message::*; pub use socket::*; pub use observe::*; pub use id::NodeId;

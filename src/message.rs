@@ -1,1 +1,191 @@
-//! (to come)
+//! What is received: a message, and a delivery that has to be answered.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::id::NodeId;
+use crate::pattern::batch::{Batch, Detail, State};
+
+/// A message for ever: redelivered, it keeps its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct MessageId {
+    /// The node that accepted it.
+    pub node: NodeId,
+    /// The socket, and the life of it, that accepted it: a random number.
+    pub epoch: u64,
+    /// Counts what that socket accepted, from 0.
+    pub sequence: u64,
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:x}-{}", self.node.short(), self.epoch, self.sequence)
+    }
+}
+
+/// A received message. Dereferences to its body; cloning it is cheap.
+///
+/// A small message is a slice of what was received together with others, and keeps that alive.
+#[derive(Clone)]
+pub struct Message {
+    batch: Arc<Batch>,
+    index: u32,
+}
+
+impl Message {
+    pub(crate) fn new(batch: Arc<Batch>, index: u32) -> Self {
+        Self { batch, index }
+    }
+
+    /// The body, without a copy.
+    pub fn body(&self) -> Bytes {
+        self.batch.body(self.index)
+    }
+
+    /// The node that sent it, as proven by its certificate.
+    pub fn sender(&self) -> NodeId {
+        self.batch.lane().peer.node
+    }
+
+    /// Its id, the same over redeliveries.
+    pub fn id(&self) -> MessageId {
+        let lane = self.batch.lane();
+        MessageId { node: lane.peer.node, epoch: lane.epoch, sequence: self.batch.sequence(self.index) }
+    }
+
+    /// 1 for the first dispatch, one more for each further one; serves as a fencing number.
+    pub fn attempt(&self) -> u32 {
+        self.batch.mark(self.index).attempt
+    }
+
+    /// How often a worker has failed with it: nacked it, dropped it, or, where `max_failures` is set, died with it.
+    pub fn failures(&self) -> u32 {
+        self.batch.mark(self.index).failures
+    }
+
+    /// `false` is a guarantee that no application has been handed this message before; `true` is a hint that one may.
+    pub fn redelivered(&self) -> bool {
+        self.batch.mark(self.index).redelivered
+    }
+}
+
+impl Deref for Message {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.batch.slice(self.index)
+    }
+}
+
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id().to_string())
+            .field("attempt", &self.attempt())
+            .field("len", &self.len())
+            .finish()
+    }
+}
+
+/// A message in hand, which has to be answered: [`ack`](Self::ack), [`nack`](Self::nack), [`reject`](Self::reject).
+///
+/// Dropped without an answer — an early return, a `?`, a cancelled task, a panic — it goes back like after a `nack`.
+/// It is held for as long as it takes: there is no lease to renew. Dereferences to its [`Message`].
+pub struct Delivery {
+    message: Message,
+    answered: bool,
+}
+
+impl Delivery {
+    pub(crate) fn new(batch: Arc<Batch>, index: u32) -> Self {
+        Self { message: Message::new(batch, index), answered: false }
+    }
+
+    /// It is handled: its sender lets it go.
+    #[inline]
+    pub fn ack(mut self) {
+        self.answer(State::Acked);
+    }
+
+    /// It failed: it goes out again, to whoever has room, after the sender's back-off (at once after the first failure,
+    /// then 10 ms, 100 ms, 1 s, 5 s, 30 s).
+    pub fn nack(mut self) {
+        self.answer(State::Nacked);
+    }
+
+    /// It failed, and goes out again after `delay`, to the millisecond; zero is at once.
+    pub fn nack_after(mut self, delay: Duration) {
+        if std::mem::replace(&mut self.answered, true) {
+            return;
+        }
+        self.message.batch.answer_with(self.message.index, State::Nacked, Detail::Delay(delay));
+    }
+
+    /// It must never be delivered again. The sender counts it and raises an event that carries it and the reason, of
+    /// which 1,024 bytes are kept.
+    pub fn reject(mut self, reason: impl Into<String>) {
+        if std::mem::replace(&mut self.answered, true) {
+            return;
+        }
+        self.message.batch.answer_with(self.message.index, State::Rejected, Detail::Reason(reason.into()));
+    }
+
+    /// Acknowledges, and keeps the message.
+    pub fn ack_into_message(mut self) -> Message {
+        self.answer(State::Acked);
+        self.message.clone()
+    }
+
+    /// Acknowledged as it is handed out.
+    pub(crate) fn acked(mut self) -> Self {
+        self.answer(State::Acked);
+        self
+    }
+
+    #[inline]
+    fn answer(&mut self, state: State) {
+        // Acknowledged on receipt: that was the answer.
+        if self.answered {
+            return;
+        }
+        self.answered = true;
+        self.message.batch.answer(self.message.index, state);
+    }
+}
+
+impl Deref for Delivery {
+    type Target = Message;
+
+    #[inline]
+    fn deref(&self) -> &Message {
+        &self.message
+    }
+}
+
+impl Drop for Delivery {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.answered {
+            self.answer(State::Nacked);
+            self.message.batch.lane().dropped_unanswered(&self.message);
+        }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Delivery").field(&self.message).finish()
+    }
+}

@@ -1,1 +1,125 @@
-//! (to come)
+//! What a node does, in figures that are exact at the moment they are taken.
+
+use crate::id::NodeId;
+
+/// Figures of a node, from [`Node::metrics`](crate::Node::metrics).
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Each open socket, in the order of opening.
+    pub sockets: Vec<SocketMetrics>,
+    /// Links that are open now.
+    pub links: usize,
+    /// Links that were opened since the node started.
+    pub links_opened: u64,
+    /// Connections that were refused or failed to prove their membership.
+    pub refused: u64,
+    /// Events that nobody read before the ring was full.
+    pub events_missed: u64,
+}
+
+/// Figures of one socket.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SocketMetrics {
+    /// The channel it is on.
+    pub channel: String,
+    /// What its kind counts.
+    pub figures: SocketFigures,
+}
+
+/// Figures of one socket, by its kind.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum SocketFigures {
+    /// A push socket.
+    Push(PushMetrics),
+    /// A pull socket.
+    Pull(PullMetrics),
+}
+
+/// Figures of a push socket since it was opened.
+///
+/// `accepted` is always the sum of `queued`, `in_flight`, `handled`, `rejected` and `exhausted`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PushMetrics {
+    /// Messages that the socket took responsibility for.
+    pub accepted: u64,
+    /// Of these: waiting here, also for their back-off to end.
+    pub queued: u64,
+    /// Of these: with a puller, unanswered.
+    pub in_flight: u64,
+    /// Of these: acknowledged.
+    pub handled: u64,
+    /// Of these: rejected by a worker.
+    pub rejected: u64,
+    /// Of these: failed too often.
+    pub exhausted: u64,
+    /// Bytes of bodies queued and in flight.
+    pub bytes: u64,
+    /// Answers that said a message failed.
+    pub nacked: u64,
+    /// Messages that came back without having been handed out.
+    pub returned: u64,
+    /// Dispatches beyond a message's first.
+    pub redelivered: u64,
+    /// Answers that came after their link was lost, and counted.
+    pub late: u64,
+    /// Each puller.
+    pub pullers: Vec<PullerMetrics>,
+}
+
+/// Figures of a push socket about one puller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PullerMetrics {
+    /// The node that holds the pull socket.
+    pub node: NodeId,
+    /// Messages with it, unanswered.
+    pub in_flight: u64,
+    /// Messages dispatched over this lane.
+    pub sent: u64,
+    /// Messages of this lane that it acknowledged.
+    pub handled: u64,
+    /// Messages that it would take now.
+    pub credit: u64,
+}
+
+/// Figures of a pull socket since it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PullMetrics {
+    /// Messages that arrived.
+    pub received: u64,
+    /// Messages that the application was handed.
+    pub handed: u64,
+    /// Messages waiting to be handed out.
+    pub waiting: u64,
+    /// Messages in the application's hands, unanswered.
+    pub in_hand: u64,
+    /// Answers that were acknowledgements.
+    pub acked: u64,
+    /// Answers that said a message failed.
+    pub nacked: u64,
+    /// Answers that said a message must never be delivered again.
+    pub rejected: u64,
+    /// Messages given back without having been handed out.
+    pub returned: u64,
+    /// Messages whose link was lost while they were in hand.
+    pub orphaned: u64,
+    /// Each pusher.
+    pub pushers: Vec<PusherMetrics>,
+}
+
+/// Figures of a pull socket about one pusher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PusherMetrics {
+    /// The node that holds the push socket.
+    pub node: NodeId,
+    /// Messages that arrived over this lane.
+    pub received: u64,
+    /// Messages of this lane that wait here or are in hand.
+    pub unanswered: u64,
+}

@@ -72,10 +72,15 @@ pub(crate) struct Violation(pub(crate) &'static str);
 pub(crate) trait SocketEnd: Send + Sync + 'static {
     /// The sending side: a lane to a matched socket is about to open. The node opens a stream, and the end's
     /// first bytes are the frame that names both sockets.
-    fn open_lane(&self, to: LanePeer, now: Instant) -> Arc<dyn LaneEnd>;
+    fn open_lane(self: Arc<Self>, to: LanePeer, now: Instant) -> Arc<dyn LaneEnd>;
 
     /// The receiving side: a matched socket has opened a lane to this one; its opening frame has been read.
-    fn accept_lane(&self, from: LanePeer, open: &OpenLane, now: Instant) -> Result<Arc<dyn LaneEnd>, Violation>;
+    fn accept_lane(
+        self: Arc<Self>,
+        from: LanePeer,
+        open: &OpenLane,
+        now: Instant,
+    ) -> Result<Arc<dyn LaneEnd>, Violation>;
 
     /// The node shuts down: sends are refused from now on, what was not handed out is returned, lanes finish
     /// once nothing is owed over them.

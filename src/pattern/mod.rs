@@ -1,3 +1,10 @@
 //! WHO: the pure rules of each pattern. Time, randomness and limits come in as arguments; no runtime, no network, no clock.
 
+pub(crate) mod batch;
 pub(crate) mod lane;
+pub(crate) mod pull;
+pub(crate) mod push;
+mod segment;
+mod slots;
+mod splitter;
+mod window;

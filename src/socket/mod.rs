@@ -1,1 +1,7 @@
-//! (to come)
+//! YOU: the handles that an application holds. Thin: they accept, wait and hand out; the rules are in `pattern`.
+
+mod pull;
+mod push;
+
+pub use pull::{Deliveries, Pull, PullBuilder};
+pub use push::{Flush, Handled, Permit, Push, PushBuilder, Send};

@@ -1,0 +1,251 @@
+//! Messages that arrived together, as slices of what was read. Their answers are bytes in the batch: nobody queues.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::*};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::pull::LaneIn;
+use super::push::lock;
+
+/// The writer has looked since: whoever answers next tells it.
+const ARMED: u32 = 1 << 31;
+
+/// What one read brought, or a part of it.
+pub(crate) struct Batch {
+    /// How many are answered, and [`ARMED`].
+    answers: AtomicU32,
+    /// How many are handed out; written under the lock of the queue.
+    pub(super) claimed: AtomicU32,
+    /// Not every answer is an acknowledgement.
+    odd: AtomicBool,
+    pub(super) lane: Arc<LaneIn>,
+    /// Its place among the batches of its lane.
+    pub(super) number: u64,
+    pub(super) first_position: u64,
+    first_sequence: u64,
+    entries: Vec<Entry>,
+    chunks: Vec<Bytes>,
+    /// [`State`] of each entry, written once by the delivery that owns it and once more when it is told.
+    state: Vec<AtomicU8>,
+    /// What an answer says beyond its state.
+    details: Mutex<Vec<(u32, Detail)>>,
+    rare: Rare,
+    pub(super) bytes: u64,
+}
+
+/// Where a body lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) chunk: u32,
+    pub(super) at: u32,
+    pub(super) len: u32,
+}
+
+/// What is not usual about a few entries, in order.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Rare {
+    /// From this entry on sequences continue from here.
+    pub(super) jumps: Vec<(u32, u64)>,
+    pub(super) marks: Vec<(u32, Mark)>,
+}
+
+/// What a message has been through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) attempt: u32,
+    pub(crate) failures: u32,
+    pub(crate) redelivered: bool,
+}
+
+impl Mark {
+    pub(crate) const FIRST: Self = Self { attempt: 1, failures: 0, redelivered: false };
+}
+
+/// An answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    Open = 0,
+    Acked = 1,
+    Nacked = 2,
+    Rejected = 3,
+    Returned = 4,
+    Told = 5,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Detail {
+    Delay(Duration),
+    Reason(String),
+}
+
+/// What the reader fills before others see it.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) first_position: u64,
+    pub(super) first_sequence: u64,
+    pub(super) entries: Vec<Entry>,
+    pub(super) chunks: Vec<Bytes>,
+    pub(super) rare: Rare,
+    pub(super) bytes: u64,
+}
+
+impl Draft {
+    /// Keeps the first `count` entries, gives back the others.
+    pub(super) fn split(&mut self, count: usize) -> Self {
+        let entries = self.entries.split_off(count);
+        let bytes: u64 = entries.iter().map(|entry| u64::from(entry.len)).sum();
+        self.bytes -= bytes;
+        let at = count as u32;
+        let later = |rare: &mut Rare| Rare {
+            jumps: rare.jumps.iter().filter(|(index, _)| *index >= at).map(|(i, s)| (i - at, *s)).collect(),
+            marks: rare.marks.iter().filter(|(index, _)| *index >= at).map(|(i, m)| (i - at, *m)).collect(),
+        };
+        let first_sequence = sequence(self.first_sequence, &self.rare.jumps, at);
+        let rest = Self {
+            first_position: self.first_position + count as u64,
+            first_sequence,
+            entries,
+            chunks: self.chunks.clone(),
+            rare: later(&mut self.rare),
+            bytes,
+        };
+        self.rare.jumps.retain(|(index, _)| *index < at);
+        self.rare.marks.retain(|(index, _)| *index < at);
+        rest
+    }
+}
+
+fn sequence(first: u64, jumps: &[(u32, u64)], index: u32) -> u64 {
+    match jumps.partition_point(|(from, _)| *from <= index).checked_sub(1) {
+        Some(last) => jumps[last].1.wrapping_add(u64::from(index - jumps[last].0)),
+        None => first.wrapping_add(u64::from(index)),
+    }
+}
+
+impl Batch {
+    pub(super) fn new(draft: Draft, number: u64, lane: Arc<LaneIn>) -> Self {
+        let mut state = Vec::new();
+        state.resize_with(draft.entries.len(), || AtomicU8::new(State::Open as u8));
+        Self {
+            answers: AtomicU32::new(ARMED),
+            claimed: AtomicU32::new(0),
+            odd: AtomicBool::new(false),
+            lane,
+            number,
+            first_position: draft.first_position,
+            first_sequence: draft.first_sequence,
+            entries: draft.entries,
+            chunks: draft.chunks,
+            state,
+            details: Mutex::new(Vec::new()),
+            rare: draft.rare,
+            bytes: draft.bytes,
+        }
+    }
+
+    pub(crate) fn lane(&self) -> &Arc<LaneIn> {
+        &self.lane
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    pub(super) fn len(&self, index: u32) -> u64 {
+        u64::from(self.entries[index as usize].len)
+    }
+
+    #[inline]
+    pub(crate) fn slice(&self, index: u32) -> &[u8] {
+        let entry = &self.entries[index as usize];
+        &self.chunks[entry.chunk as usize][entry.at as usize..entry.at as usize + entry.len as usize]
+    }
+
+    /// The body as a slice of what was received, which it holds as long as it lives.
+    pub(crate) fn body(&self, index: u32) -> Bytes {
+        let entry = &self.entries[index as usize];
+        self.chunks[entry.chunk as usize].slice(entry.at as usize..entry.at as usize + entry.len as usize)
+    }
+
+    pub(crate) fn sequence(&self, index: u32) -> u64 {
+        sequence(self.first_sequence, &self.rare.jumps, index)
+    }
+
+    pub(crate) fn mark(&self, index: u32) -> Mark {
+        self.rare
+            .marks
+            .binary_search_by_key(&index, |(at, _)| *at)
+            .map_or(Mark::FIRST, |found| self.rare.marks[found].1)
+    }
+
+    /// The application's answer to one entry; each is answered once.
+    #[inline]
+    pub(crate) fn answer(self: &Arc<Self>, index: u32, state: State) {
+        if state != State::Acked {
+            self.odd.store(true, Relaxed);
+        }
+        self.state[index as usize].store(state as u8, Relaxed);
+        // The addition publishes the answer to the writer's next look, or sees that the writer must be told.
+        if self.answers.fetch_add(1, AcqRel) & ARMED != 0 {
+            self.lane.answered(self, index);
+        }
+    }
+
+    pub(crate) fn answer_with(self: &Arc<Self>, index: u32, state: State, detail: Detail) {
+        lock(&self.details).push((index, detail));
+        self.answer(index, state);
+    }
+
+    /// From now on the next answer tells nobody: somebody is told already.
+    pub(super) fn disarm(&self) -> bool {
+        self.answers.fetch_and(!ARMED, AcqRel) & ARMED != 0
+    }
+
+    /// From now on the next answer is told; how many there are by now.
+    pub(super) fn arm(&self) -> u32 {
+        self.answers.fetch_or(ARMED, AcqRel) & !ARMED
+    }
+
+    pub(super) fn only_acks(&self) -> bool {
+        !self.odd.load(Relaxed)
+    }
+
+    pub(super) fn state(&self, index: u32) -> State {
+        match self.state[index as usize].load(Acquire) {
+            0 => State::Open,
+            1 => State::Acked,
+            2 => State::Nacked,
+            3 => State::Rejected,
+            4 => State::Returned,
+            _ => State::Told,
+        }
+    }
+
+    pub(super) fn told(&self, index: u32) {
+        self.state[index as usize].store(State::Told as u8, Relaxed);
+    }
+
+    pub(super) fn detail(&self, index: u32) -> Option<Detail> {
+        let mut details = lock(&self.details);
+        let found = details.iter().position(|(at, _)| *at == index)?;
+        Some(details.swap_remove(found).1)
+    }
+
+    /// Its vectors, to be used again.
+    pub(super) fn into_parts(self) -> (Vec<Entry>, Vec<Bytes>) {
+        let (mut entries, mut chunks) = (self.entries, self.chunks);
+        entries.clear();
+        chunks.clear();
+        (entries, chunks)
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("position", &self.first_position).field("count", &self.count()).finish()
+    }
+}

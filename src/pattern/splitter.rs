@@ -1,0 +1,152 @@
+//! Frames from chunks. A body inside one chunk stays a slice of it; only one that crosses chunks is copied, once.
+
+use bytes::{Bytes, BytesMut};
+
+use super::batch::{Draft, Entry, Mark};
+use super::lane::Violation;
+use crate::wire::frame::{self, Head, MAX_READ_HEAD};
+use crate::wire::varint;
+
+/// A buffer for a frame that crosses chunks grows as its bytes arrive, never further ahead than this.
+const AHEAD: usize = 64 << 10;
+
+/// What stands in the stream beside messages, in order with them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Control {
+    pub(super) kind: u8,
+    pub(super) payload: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct Splitter {
+    /// The frame that an earlier chunk began.
+    part: BytesMut,
+    next_position: u64,
+    next_sequence: u64,
+    max_message: usize,
+}
+
+impl Splitter {
+    pub(super) fn new(base: u64, max_message: usize) -> Self {
+        Self { part: BytesMut::new(), next_position: 0, next_sequence: base, max_message }
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.next_position
+    }
+
+    /// A draft that takes up where the last one ended.
+    pub(super) fn draft(&self, (entries, chunks): (Vec<Entry>, Vec<Bytes>)) -> Draft {
+        Draft {
+            first_position: self.next_position,
+            first_sequence: self.next_sequence,
+            entries,
+            chunks,
+            ..Draft::default()
+        }
+    }
+
+    /// Takes one chunk: whole messages go to the draft, control frames to `control`.
+    pub(super) fn feed(
+        &mut self,
+        draft: &mut Draft,
+        mut chunk: Bytes,
+        control: &mut Vec<Control>,
+    ) -> Result<(), Violation> {
+        while !self.part.is_empty() && !chunk.is_empty() {
+            let Some(need) = self.frame_length(&self.part)? else {
+                let byte = chunk.split_to(1);
+                self.part.extend_from_slice(&byte);
+                continue;
+            };
+            let more = chunk.len().min(need.saturating_sub(self.part.len()));
+            if self.part.capacity() - self.part.len() < more {
+                let ahead = (need - self.part.len()).min(AHEAD.max(self.part.len()));
+                self.part.reserve(ahead.max(more));
+            }
+            self.part.extend_from_slice(&chunk.split_to(more));
+            if self.part.len() < need {
+                return Ok(());
+            }
+            let whole = std::mem::take(&mut self.part).freeze();
+            self.split(draft, whole, control)?;
+        }
+        if !chunk.is_empty() {
+            self.split(draft, chunk, control)?;
+        }
+        Ok(())
+    }
+
+    /// The whole length of the frame at the start, with its own length; `None`: more bytes are needed to say.
+    fn frame_length(&self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+        let Some((length, len)) = varint::get(bytes) else { return Ok(None) };
+        if length == 0 {
+            // A control frame: 0, kind, length.
+            let Some((length, more)) = bytes.get(2..).and_then(varint::get) else { return Ok(None) };
+            if length > crate::wire::limits::MAX_CONTROL_FRAME as u64 {
+                return Err(Violation("a lane's control frame is too long"));
+            }
+            return Ok(Some(2 + more + length as usize));
+        }
+        if length > (self.max_message + MAX_READ_HEAD) as u64 {
+            return Err(Violation("a message is longer than this node takes"));
+        }
+        Ok(Some(len + length as usize))
+    }
+
+    /// The whole frames at the start become entries; what is left waits for the next chunk.
+    fn split(&mut self, draft: &mut Draft, chunk: Bytes, control: &mut Vec<Control>) -> Result<(), Violation> {
+        let index = draft.chunks.len() as u32;
+        let (mut at, before) = (0, draft.entries.len());
+        loop {
+            let rest = &chunk[at..];
+            let Some((length, len)) = varint::get(rest) else { break };
+            if length == 0 {
+                let Some(whole) = self.frame_length(rest)?.filter(|whole| *whole <= rest.len()) else { break };
+                let Some((kind, payload, _)) = frame::whole_answer(&rest[1..])? else { break };
+                control.push(Control { kind, payload: Bytes::copy_from_slice(payload) });
+                at += whole;
+                continue;
+            }
+            if length > (self.max_message + MAX_READ_HEAD) as u64 {
+                return Err(Violation("a message is longer than this node takes"));
+            }
+            let Some(content) = rest.get(len..len + length as usize) else { break };
+            let head = if content[0] == 0 { 1 } else { self.unusual(draft, content)? };
+            let body = content.len() - head;
+            if body > self.max_message {
+                return Err(Violation("a message is longer than this node takes"));
+            }
+            draft.entries.push(Entry { chunk: index, at: (at + len + head) as u32, len: body as u32 });
+            draft.bytes += body as u64;
+            self.next_sequence = self.next_sequence.wrapping_add(1);
+            at += len + content.len();
+        }
+        self.next_position += (draft.entries.len() - before) as u64;
+        if at < chunk.len() {
+            let rest = &chunk[at..];
+            let whole = self.frame_length(rest)?.unwrap_or(0);
+            self.part = BytesMut::with_capacity(whole.min(AHEAD).max(rest.len()));
+            self.part.extend_from_slice(rest);
+        }
+        if draft.entries.len() > before {
+            draft.chunks.push(chunk);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn unusual(&mut self, draft: &mut Draft, content: &[u8]) -> Result<usize, Violation> {
+        let (head, at) = frame::read_head(content)?;
+        let index = draft.entries.len() as u32;
+        if head.delta != 0 {
+            self.next_sequence = self.next_sequence.wrapping_add(head.delta as u64);
+            draft.rare.jumps.push((index, self.next_sequence));
+        }
+        if (Head { delta: 0, ..head }) != Head::PLAIN {
+            let Head { attempt, failures, redelivered, .. } = head;
+            draft.rare.marks.push((index, Mark { attempt, failures, redelivered }));
+        }
+        Ok(at)
+    }
+}

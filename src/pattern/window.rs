@@ -1,0 +1,72 @@
+//! The automatic window of a lane: small when messages take long, large when they fly.
+
+use std::time::{Duration, Instant};
+
+use crate::wire::limits::MAX_WINDOW;
+
+/// Where every window begins: a worker must not hoard before it has shown how fast it is.
+const FIRST: u64 = 2;
+/// A window that is used up in less time doubles.
+const FAST: Duration = Duration::from_millis(20);
+/// A window that lasts longer halves: nobody waits long behind one worker while another idles.
+const SLOW: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(super) struct Window {
+    now: u64,
+    since: Instant,
+    /// Answers at that time.
+    base: u64,
+}
+
+impl Window {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { now: FIRST, since: now, base: 0 }
+    }
+
+    /// Its size, after so many answers in total.
+    pub(super) fn at(&mut self, now: Instant, answered: u64) -> u64 {
+        let took = now.saturating_duration_since(self.since);
+        let used_up = answered - self.base >= self.now;
+        if used_up && took < FAST {
+            self.now = (self.now * 2).min(MAX_WINDOW);
+        } else if took > SLOW {
+            self.now = (self.now / 2).max(1);
+        } else if !used_up {
+            return self.now;
+        }
+        self.since = now;
+        self.base = answered;
+        self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_follows_the_worker() {
+        let start = Instant::now();
+        let mut window = Window::new(start);
+        let (mut now, mut answered) = (start, 0);
+        for _ in 0..40 {
+            answered += window.now;
+            now += Duration::from_millis(1);
+            window.at(now, answered);
+        }
+        assert_eq!(window.now, MAX_WINDOW, "messages fly");
+        for _ in 0..40 {
+            answered += 1;
+            now += Duration::from_millis(250);
+            window.at(now, answered);
+        }
+        assert_eq!(window.now, 1, "messages take long");
+        for _ in 0..5 {
+            answered += window.now;
+            now += Duration::from_millis(60);
+            window.at(now, answered);
+        }
+        assert_eq!(window.now, 1, "neither: it stays");
+    }
+}

@@ -1,0 +1,391 @@
+//! PULL: takes work, and answers for it.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
+
+use crate::error::{Closed, OpenError, check_channel};
+use crate::id::SocketId;
+use crate::message::{Delivery, Message};
+use crate::node::{Hall, SocketSpec};
+use crate::observe::{PullMetrics, PusherMetrics, SocketFigures, SocketMetrics};
+use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
+use crate::pattern::pull::{Inbox, PullLane};
+use crate::wire::control::{OpenLane, SocketKind};
+
+/// Options of a pull socket; await it to open the socket.
+///
+/// | option | default |
+/// |---|---|
+/// | [`prefetch`](Self::prefetch) | automatic: 1 to 65,536 messages a pusher, 4 MiB in total |
+/// | [`ack_on_receive`](Self::ack_on_receive) | off |
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is awaited"]
+pub struct PullBuilder {
+    hall: Arc<Hall>,
+    channel: String,
+    prefetch: Option<usize>,
+    ack_on_receive: bool,
+}
+
+impl PullBuilder {
+    pub(crate) fn new(hall: Arc<Hall>, channel: String) -> Self {
+        Self { hall, channel, prefetch: None, ack_on_receive: false }
+    }
+
+    /// At most so many unfinished messages are here at a time, in hand and waiting, in total over all pushers.
+    ///
+    /// 1 is right for long jobs: none waits behind another one while a worker elsewhere is idle. Without it each pusher
+    /// gets a window that follows the speed of this worker.
+    pub fn prefetch(mut self, messages: usize) -> Self {
+        self.prefetch = Some(messages);
+        self
+    }
+
+    /// Every message counts as handled as soon as it is received: what this process loses afterwards is lost.
+    pub fn ack_on_receive(mut self) -> Self {
+        self.ack_on_receive = true;
+        self
+    }
+
+    fn open(self) -> Result<Pull, OpenError> {
+        check_channel(&self.channel)?;
+        if self.prefetch == Some(0) {
+            return Err(OpenError::Zero { what: "prefetch" });
+        }
+        let inbox = Inbox::new(self.prefetch.map(|messages| messages as u64), self.hall.max_message());
+        let core = Arc::new(Core { channel: self.channel.clone(), inbox, pushers: watch::Sender::new(0) });
+        let spec = SocketSpec { kind: SocketKind::Pull, channel: self.channel, slots: self.prefetch.is_some() };
+        let mut id = None;
+        self.hall.register(spec, |socket| {
+            id = Some(socket);
+            core.clone()
+        })?;
+        let id = id.expect("a socket is made when it is registered");
+        Ok(Pull { core, hall: self.hall, id, ack_on_receive: self.ack_on_receive })
+    }
+}
+
+impl IntoFuture for PullBuilder {
+    type Output = Result<Pull, OpenError>;
+    type IntoFuture = std::future::Ready<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        std::future::ready(self.open())
+    }
+}
+
+/// The pulling end of a channel. Takes messages from all pushers of the mesh, fairly, and answers for each of them.
+///
+/// Several tasks may receive from one socket; each message goes to one of them. Dropped, it returns what it has not
+/// handed out; what is in hand can still be answered.
+pub struct Pull {
+    core: Arc<Core>,
+    hall: Arc<Hall>,
+    id: SocketId,
+    ack_on_receive: bool,
+}
+
+impl Pull {
+    /// Waits for the next message.
+    ///
+    /// # Errors
+    /// Only when the socket or its node is closed.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, no message is taken.
+    #[inline]
+    pub async fn recv(&self) -> Result<Delivery, Closed> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The next message, if one is here.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Option<Delivery>, Closed> {
+        let claimed = self.core.inbox.try_claim().map_err(|_| Closed)?;
+        Ok(claimed.map(|(batch, index)| self.hand_out(batch, index)))
+    }
+
+    /// Waits for a message, and takes with it what else is here, up to `max` (at least 1).
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, no message is taken.
+    pub async fn recv_batch(&self, max: usize) -> Result<Deliveries, Closed> {
+        let mut deliveries = vec![self.recv().await?];
+        while deliveries.len() < max {
+            // Closed meanwhile: the next call says so.
+            let Ok(Some(delivery)) = self.try_recv() else { break };
+            deliveries.push(delivery);
+        }
+        Ok(Deliveries(deliveries))
+    }
+
+    /// The loop most workers want: runs up to `concurrency` (at least 1) handlers at a time, on this task, and answers by
+    /// their results: `Ok` acknowledges, `Err` gives the message back, and so does a panic, which is logged.
+    ///
+    /// Returns when the socket or its node is closed and the last handler has ended.
+    ///
+    /// # Errors
+    /// None of its own; a handler's error is logged at `debug`.
+    ///
+    /// # Cancel safety
+    /// Dropped, it drops the handlers that run; their messages go back.
+    pub async fn serve<F, R, E>(&self, concurrency: usize, mut handler: F) -> Result<(), Closed>
+    where
+        F: FnMut(Message) -> R,
+        R: Future<Output = Result<(), E>>,
+        E: fmt::Display,
+    {
+        let mut running = FuturesUnordered::new();
+        let mut open = true;
+        while open || !running.is_empty() {
+            tokio::select! {
+                biased;
+                Some(()) = running.next() => {}
+                delivery = self.recv(), if open && running.len() < concurrency.max(1) => {
+                    let Ok(delivery) = delivery else { open = false; continue };
+                    let message = Message::clone(&delivery);
+                    // The handler itself may panic before it has made its future.
+                    let Ok(future) = std::panic::catch_unwind(AssertUnwindSafe(|| handler(message))) else {
+                        self.panicked(delivery);
+                        continue;
+                    };
+                    running.push(async move {
+                        match AssertUnwindSafe(future).catch_unwind().await {
+                            Ok(Ok(())) => delivery.ack(),
+                            Ok(Err(error)) => {
+                                tracing::debug!(target: "meshmq::socket", id = %delivery.id(), %error, "a handler failed");
+                                delivery.nack();
+                            }
+                            Err(_) => self.panicked(delivery),
+                        }
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn panicked(&self, delivery: Delivery) {
+        tracing::error!(target: "meshmq::socket", channel = self.channel(), id = %delivery.id(), "a handler panicked");
+        delivery.nack();
+    }
+
+    /// Waits until so many push sockets are connected.
+    ///
+    /// # Errors
+    /// The node has ended first.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again at any time.
+    pub async fn wait_for_pushers(&self, pushers: usize) -> Result<(), Closed> {
+        let mut count = self.core.pushers.subscribe();
+        let count = count.wait_for(|now| *now >= pushers).await.map_err(|_| Closed)?;
+        if *count == CLOSED { Err(Closed) } else { Ok(()) }
+    }
+
+    /// Hands nothing out any more: what waits here goes elsewhere, `recv` ends, what is in hand can still be answered.
+    pub fn close(&self) {
+        self.core.inbox.drain();
+    }
+
+    /// Exact figures of now.
+    pub fn metrics(&self) -> PullMetrics {
+        self.core.figures()
+    }
+
+    /// The channel's name.
+    pub fn channel(&self) -> &str {
+        &self.core.channel
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Delivery, Closed>> {
+        let claimed = std::task::ready!(self.core.inbox.poll_claim(cx));
+        Poll::Ready(claimed.map(|(batch, index)| self.hand_out(batch, index)).map_err(|_| Closed))
+    }
+
+    #[inline]
+    fn hand_out(&self, batch: Arc<crate::pattern::batch::Batch>, index: u32) -> Delivery {
+        let delivery = Delivery::new(batch, index);
+        if self.ack_on_receive { delivery.acked() } else { delivery }
+    }
+}
+
+impl Drop for Pull {
+    fn drop(&mut self) {
+        self.core.inbox.drain();
+        self.hall.unregister(self.id);
+    }
+}
+
+impl fmt::Debug for Pull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pull").field("channel", &self.channel()).finish_non_exhaustive()
+    }
+}
+
+/// Several deliveries: see [`Pull::recv_batch`]. Each of them is answered, or goes back when it is dropped.
+#[derive(Debug)]
+pub struct Deliveries(Vec<Delivery>);
+
+impl Deliveries {
+    /// All are handled.
+    pub fn ack_all(self) {
+        self.0.into_iter().for_each(Delivery::ack);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never true of what `recv_batch` gave.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> std::slice::Iter<'_, Delivery> {
+        self.0.iter()
+    }
+}
+
+impl IntoIterator for Deliveries {
+    type Item = Delivery;
+    type IntoIter = std::vec::IntoIter<Delivery>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Deliveries {
+    type Item = &'a Delivery;
+    type IntoIter = std::slice::Iter<'a, Delivery>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+/// The number of pushers of a socket whose node has ended.
+const CLOSED: usize = usize::MAX;
+
+/// The socket itself.
+struct Core {
+    channel: String,
+    inbox: Arc<Inbox>,
+    /// How many pushers there are; [`CLOSED`] once the node has ended.
+    pushers: watch::Sender<usize>,
+}
+
+impl Core {
+    fn count_pushers(&self) {
+        let now = self.inbox.lane_count();
+        self.pushers.send_if_modified(|count| {
+            let changed = *count != CLOSED && *count != now;
+            if changed {
+                *count = now;
+            }
+            changed
+        });
+    }
+
+    fn figures(&self) -> PullMetrics {
+        let (counts, waiting, in_hand) = self.inbox.figures();
+        PullMetrics {
+            received: counts.received,
+            handed: counts.handed,
+            waiting,
+            in_hand,
+            acked: counts.acked,
+            nacked: counts.nacked,
+            rejected: counts.rejected,
+            returned: counts.returned,
+            orphaned: counts.orphaned,
+            pushers: self
+                .inbox
+                .lanes()
+                .into_iter()
+                .map(|(node, received, unanswered)| PusherMetrics { node, received, unanswered })
+                .collect(),
+        }
+    }
+}
+
+impl SocketEnd for Core {
+    fn open_lane(self: Arc<Self>, _: LanePeer, _: Instant) -> Arc<dyn LaneEnd> {
+        unreachable!("routes open lanes from push sockets only")
+    }
+
+    fn accept_lane(self: Arc<Self>, from: LanePeer, open: &OpenLane, now: Instant) -> Result<Arc<dyn LaneEnd>, Violation> {
+        if open.kind != SocketKind::Push {
+            return Err(Violation("a lane of another kind was opened towards a pull socket"));
+        }
+        let lane = PullLane(self.inbox.accept(from, open, now));
+        self.count_pushers();
+        Ok(Arc::new(Counted { lane, core: self }))
+    }
+
+    fn drain(&self, _now: Instant) {
+        self.inbox.drain();
+    }
+
+    fn is_drained(&self) -> bool {
+        self.inbox.is_drained()
+    }
+
+    fn close(&self) -> Vec<Bytes> {
+        self.inbox.drain();
+        self.pushers.send_replace(CLOSED);
+        Vec::new()
+    }
+
+    fn metrics(&self) -> SocketMetrics {
+        SocketMetrics { channel: self.channel.clone(), figures: SocketFigures::Pull(self.figures()) }
+    }
+}
+
+/// A lane whose end changes the number of pushers.
+struct Counted {
+    lane: PullLane,
+    core: Arc<Core>,
+}
+
+impl LaneEnd for Counted {
+    fn poll_outgoing(
+        &self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        out: &mut Vec<Bytes>,
+        again: &mut Option<Instant>,
+    ) -> Poll<Outgoing> {
+        self.lane.poll_outgoing(cx, now, out, again)
+    }
+
+    fn handle_incoming(&self, now: Instant, chunks: &mut [Bytes]) -> Result<(), Violation> {
+        self.lane.handle_incoming(now, chunks)
+    }
+
+    fn owes(&self) -> bool {
+        self.lane.owes()
+    }
+
+    fn closed(&self, now: Instant) {
+        self.lane.closed(now);
+        self.core.count_pushers();
+    }
+}
