@@ -63,9 +63,13 @@
 
 mod clock;
 mod crypto;
+#[cfg(feature = "mesh")]
+mod discovery;
 mod endpoint;
 mod host;
 mod link;
+#[cfg(feature = "mesh")]
+mod mesh;
 mod network;
 mod random;
 mod runtime;

@@ -209,11 +209,12 @@ impl Network {
         }
     }
 
-    /// Sends a packet from a host. What a dead life sends has never been there.
+    /// Sends a packet from a host. What a dead life sends has never been there, nor what is sent as the run is taken
+    /// down.
     pub(crate) fn send(self: &Arc<Self>, life: Life, packet: Packet) {
         let now = self.clock.now();
         let mut state = self.lock();
-        if !state.is_up(life) {
+        if !state.is_up(life) || self.clock.is_over() {
             return;
         }
         let (receiver, fate) = state.fate(life.host, &packet);

@@ -19,6 +19,8 @@ pub struct Sim {
     seed: u64,
     network: Arc<Network>,
     failures: Arc<Failures>,
+    #[cfg(feature = "mesh")]
+    board: Arc<crate::discovery::Board>,
 }
 
 /// How a scenario is run.
@@ -121,6 +123,11 @@ impl Sim {
         &self.network
     }
 
+    #[cfg(feature = "mesh")]
+    pub(crate) fn board(&self) -> &Arc<crate::discovery::Board> {
+        &self.board
+    }
+
     pub(crate) fn failures(&self) -> Arc<Failures> {
         self.failures.clone()
     }
@@ -164,7 +171,13 @@ impl Builder {
         crypto::seed_this_thread(self.seed);
         let clock = Arc::new(Clock::new());
         let network = Arc::new(Network::new(clock.clone(), self.seed, Recorder::new(self.log_lines)));
-        let sim = Sim { seed: self.seed, network: network.clone(), failures: Arc::default() };
+        let sim = Sim {
+            seed: self.seed,
+            network: network.clone(),
+            failures: Arc::default(),
+            #[cfg(feature = "mesh")]
+            board: Arc::new(crate::discovery::Board::new(network.clone(), self.seed)),
+        };
         let _epilogue = Epilogue(sim.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

@@ -74,6 +74,11 @@ impl Clock {
         self.lock().events.add(time, Box::new(event))
     }
 
+    /// Whether the run is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.lock().over
+    }
+
     /// It is not going to happen, if it has not yet.
     pub(crate) fn cancel(&self, ticket: Ticket) {
         // Not dropped under the lock: what it holds may cancel something itself.
