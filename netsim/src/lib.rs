@@ -52,7 +52,8 @@
 //!
 //! Two runs with one seed send the same packets at the same nanosecond, in one process or in two, as long as the code
 //! under test takes time, tasks and randomness from its host. What breaks it: the wall clock, `rand::rng()`, the order
-//! of a `HashMap`, threads, and `tokio::select!` without `biased;` (its seed can't be set). A run proves it: compare
+//! of a `HashMap`, threads, and tokio's own dice, whose seed can't be set: `select!` without `biased;`, and the order in
+//! which several receivers of one `sync::watch` wake. A run proves it: compare
 //! [`Trace::hash`].
 //!
 //! # What is not simulated

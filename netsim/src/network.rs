@@ -53,8 +53,9 @@ pub(crate) struct Life {
 
 struct HostState {
     name: String,
-    /// Odd while it is up: a start makes it odd, a crash even.
-    life: u32,
+    up: bool,
+    /// How often it was started.
+    starts: u32,
     next_port: u16,
 }
 
@@ -97,7 +98,7 @@ impl Network {
         assert!(state.hosts.iter().all(|host| host.name != name), "there is a host `{name}` already");
         let id = u16::try_from(state.hosts.len()).ok().filter(|id| *id < u16::MAX);
         let id = HostId(id.expect("at most 65,535 hosts"));
-        state.hosts.push(HostState { name: name.to_owned(), life: 1, next_port: EPHEMERAL });
+        state.hosts.push(HostState { name: name.to_owned(), up: true, starts: 1, next_port: EPHEMERAL });
         id
     }
 
@@ -110,7 +111,7 @@ impl Network {
 
     /// The life that a host is in, or the last one.
     pub(crate) fn life(&self, host: HostId) -> Life {
-        Life { host, start: (self.lock().host(host).life - 1) / 2 }
+        Life { host, start: self.lock().host(host).starts }
     }
 
     pub(crate) fn is_up(&self, life: Life) -> bool {
@@ -121,10 +122,9 @@ impl Network {
     pub(crate) fn take_down(&self, host: HostId) -> bool {
         let now = self.clock.now();
         let mut state = self.lock();
-        if state.host(host).life % 2 == 0 {
+        if !std::mem::take(&mut state.host_mut(host).up) {
             return false;
         }
-        state.host_mut(host).life += 1;
         let text = format!("{} crashes", state.host(host).name);
         state.trace.note(now, text);
         let (gone, left) = std::mem::take(&mut state.inboxes).into_iter().partition(|((owner, _), _)| *owner == host);
@@ -138,10 +138,10 @@ impl Network {
     pub(crate) fn bring_up(&self, host: HostId) -> bool {
         let now = self.clock.now();
         let mut state = self.lock();
-        if state.host(host).life % 2 == 1 {
+        if std::mem::replace(&mut state.host_mut(host).up, true) {
             return false;
         }
-        state.host_mut(host).life += 1;
+        state.host_mut(host).starts += 1;
         let text = format!("{} starts again", state.host(host).name);
         state.trace.note(now, text);
         true
@@ -285,7 +285,8 @@ impl State {
     }
 
     fn is_up(&self, life: Life) -> bool {
-        self.host(life.host).life == life.start * 2 + 1
+        let host = self.host(life.host);
+        host.up && host.starts == life.start
     }
 
     /// Who has this address, as seen by a host.
