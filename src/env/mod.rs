@@ -9,7 +9,7 @@ mod real;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -21,6 +21,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::time_provider::TimeProvider;
 
 use crate::discovery::Source;
+
+pub(crate) use real::OwnThread;
 
 /// A future that can be handed to the runtime.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -60,6 +62,13 @@ pub trait Network: Send + Sync + 'static {
 
     /// All addresses of a host name, in the resolver's order.
     fn resolve(&self, host: String, port: u16) -> BoxFuture<io::Result<Vec<SocketAddr>>>;
+
+    /// The largest UDP payload, in bytes, that is worth trying towards a peer at this address. A connection finds out
+    /// by itself what the path takes, up to here; 1,452 is what an Ethernet takes.
+    fn largest_payload(&self, to: IpAddr) -> u16 {
+        let _ = to;
+        1452
+    }
 }
 
 /// A source of randomness that is fit for keys.

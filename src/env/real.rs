@@ -1,1 +1,187 @@
 //! The real world: tokio, the operating system's sockets, randomness and clocks.
+
+mod udp;
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
+use std::thread;
+use std::time::Instant;
+
+use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
+use rustls::crypto::CryptoProvider;
+use rustls::time_provider::DefaultTimeProvider;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use super::{BoxFuture, Env, Network, Random};
+use crate::discovery::Local;
+
+impl Env {
+    /// The operating system's world, with tasks and timers on this tokio runtime. Both I/O and time have to be enabled
+    /// on it. Peers are looked for among the user's processes on this host.
+    pub fn real(handle: Handle) -> Self {
+        Self::on(RealRuntime { handle, ended: Arc::default() })
+    }
+
+    fn on(runtime: RealRuntime) -> Self {
+        let network = Arc::new(RealNetwork(runtime.handle.clone()));
+        Self {
+            sources: vec![Arc::new(Local::of_user())],
+            ..Self::new(
+                Arc::new(runtime),
+                network,
+                Arc::new(crypto()),
+                Arc::new(DefaultTimeProvider),
+                Arc::new(SystemRandom),
+            )
+        }
+    }
+}
+
+/// A thread of the node's own, with a runtime on which an application that blocks can not hold up a link.
+#[derive(Debug)]
+pub(crate) struct OwnThread {
+    runtime: RealRuntime,
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl OwnThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The operating system gives no thread, or no file descriptor for the runtime.
+    pub(crate) fn start() -> io::Result<Self> {
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = RealRuntime { handle: tokio.handle().clone(), ended: Arc::default() };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let ended = runtime.ended.clone();
+        let thread = thread::Builder::new().name("meshmq".into()).spawn(move || {
+            // Stopped, or forgotten: both end the thread.
+            let _ = tokio.block_on(stopped);
+            *ended.write().unwrap_or_else(PoisonError::into_inner) = true;
+            // A name look-up may hang for half a minute; nobody waits for it any more.
+            tokio.shutdown_background();
+        })?;
+        Ok(Self { runtime, stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The real world with its tasks and timers on this thread.
+    pub(crate) fn env(&self) -> Env {
+        Env::on(self.runtime.clone())
+    }
+
+    /// Ends the thread with all tasks on it, and waits until they are dropped; called on the thread itself, it does
+    /// not wait. The second call does nothing.
+    pub(crate) fn join(&self) {
+        drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id()) {
+            // A panic of a task stays in its task.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct RealRuntime {
+    handle: Handle,
+    /// tokio panics when a timer is polled after its runtime has ended, which a sender on another thread may do.
+    ended: Arc<RwLock<bool>>,
+}
+
+impl Runtime for RealRuntime {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        let _guard = self.handle.enter();
+        Box::pin(RealTimer { sleep: Box::pin(tokio::time::sleep_until(at.into())), ended: self.ended.clone() })
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.handle.spawn(future);
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let _guard = self.handle.enter();
+        Ok(Arc::new(udp::Socket::new(socket)?))
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+#[derive(Debug)]
+struct RealTimer {
+    sleep: Pin<Box<Sleep>>,
+    ended: Arc<RwLock<bool>>,
+}
+
+impl AsyncTimer for RealTimer {
+    fn reset(mut self: Pin<&mut Self>, at: Instant) {
+        self.sleep.as_mut().reset(at.into());
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let ended = this.ended.read().unwrap_or_else(PoisonError::into_inner);
+        // Whoever waits on a runtime that is gone has waited long enough.
+        if !*ended {
+            ready!(Future::poll(this.sleep.as_mut(), cx));
+        }
+        Poll::Ready(())
+    }
+}
+
+struct RealNetwork(Handle);
+
+impl Network for RealNetwork {
+    fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let _guard = self.0.enter();
+        Ok(Arc::new(udp::Socket::new(udp::bind(address)?)?))
+    }
+
+    fn resolve(&self, host: String, port: u16) -> BoxFuture<io::Result<Vec<SocketAddr>>> {
+        let lookup = self.0.spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()));
+        Box::pin(async move { lookup.await.map_err(io::Error::other)? })
+    }
+
+    fn largest_payload(&self, to: IpAddr) -> u16 {
+        let to = to.to_canonical();
+        // An address of this host is one that can be bound; packets to it take the loopback interface.
+        if to.is_loopback() || UdpSocket::bind((to, 0)).is_ok() { LOOPBACK_PAYLOAD } else { ETHERNET_PAYLOAD }
+    }
+}
+
+/// What Linux's loopback interface takes (65,536) without the headers of IPv6 and UDP; also below IPv4's limit, 65,507.
+const LOOPBACK_PAYLOAD: u16 = 65_488;
+/// What an Ethernet takes (1,500) without the headers of IPv6 and UDP.
+const ETHERNET_PAYLOAD: u16 = 1452;
+
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&self, out: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(out).map_err(|error| io::Error::other(error.to_string()))
+    }
+}
+
+#[cfg(feature = "aws-lc-rs")]
+fn crypto() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}
+
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+fn crypto() -> CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
+
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+compile_error!("meshmq needs one of its features `aws-lc-rs` (the default) and `ring` for its cryptography");
+
+#[cfg(test)]
+mod tests;

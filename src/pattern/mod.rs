@@ -7,4 +7,6 @@ pub(crate) mod push;
 mod segment;
 mod slots;
 mod splitter;
+#[cfg(test)]
+mod tests;
 mod window;

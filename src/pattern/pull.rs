@@ -864,7 +864,9 @@ impl Work {
     /// What one read brought; more than the credit allows is a breach.
     fn arrived(&mut self, lane: &Arc<LaneIn>, draft: Draft) -> Result<(), Violation> {
         self.received_bytes += draft.bytes;
-        if self.splitter.received() > self.credit - self.waived || self.received_bytes > self.credit_bytes + lane.inbox.max_message as u64 {
+        if self.splitter.received() > self.credit - self.waived
+            || self.received_bytes > self.credit_bytes + lane.inbox.max_message as u64
+        {
             return Err(Violation("the sender has spent more credit than it had"));
         }
         lane.received.store(self.splitter.received(), Release);

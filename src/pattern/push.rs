@@ -651,7 +651,13 @@ impl Flight {
     }
 
     /// One frame from a puller.
-    pub(crate) fn handle_answer(&mut self, key: LaneKey, kind: u8, payload: &[u8], now: Instant) -> Result<(), Violation> {
+    pub(crate) fn handle_answer(
+        &mut self,
+        key: LaneKey,
+        kind: u8,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<(), Violation> {
         let Some(lane) = self.lanes.get_mut(&key) else { return Ok(()) };
         let mut numbers = Numbers(payload);
         match kind {
@@ -668,7 +674,9 @@ impl Flight {
             to_sender::ACK => {
                 while let Some(range) = numbers.range()? {
                     self.check(key, range.end)?;
-                    self.each_in(key, range, |flight, sequence, _, _| flight.settle_answered(key, sequence));
+                    self.each_in(key, range, |flight, sequence, body, _| {
+                        flight.settle_answered(key, sequence, body.map(|body| body.len()));
+                    });
                 }
             }
             to_sender::NACK => {
@@ -746,8 +754,10 @@ impl Flight {
     /// Hands back everything that is unsettled, in the order of acceptance; nothing is owned afterwards.
     pub(crate) fn drain(&mut self, intake: &mut Intake) -> Vec<Bytes> {
         intake.take(&mut self.segments, &mut Vec::new());
-        let mut all: BTreeMap<u64, Bytes> =
-            std::mem::take(&mut self.returned).into_iter().map(|(sequence, message)| (sequence, message.body)).collect();
+        let mut all: BTreeMap<u64, Bytes> = std::mem::take(&mut self.returned)
+            .into_iter()
+            .map(|(sequence, message)| (sequence, message.body))
+            .collect();
         for lane in self.lanes.values_mut() {
             for run in lane.runs.drain(..) {
                 if let What::Fresh(fresh) = run.what {
@@ -805,7 +815,7 @@ impl Flight {
                     let sequences = sequences[..(position.min(end) - first) as usize].to_vec();
                     for (at, sequence) in (first..).zip(sequences) {
                         if self.is_at(sequence, key, at) {
-                            self.settle_answered(key, sequence);
+                            self.settle_answered(key, sequence, None);
                         }
                     }
                 }
@@ -895,17 +905,18 @@ impl Flight {
     }
 
     /// A message is handled. Its room is free.
-    fn settle_answered(&mut self, key: LaneKey, sequence: u64) {
+    fn settle_answered(&mut self, key: LaneKey, sequence: u64, fresh: Option<usize>) {
         self.lane_answered(key);
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.handled += 1;
         }
-        self.settle(sequence, None, Outcome::Handled);
+        self.settle(sequence, fresh, Outcome::Handled);
     }
 
-    fn settle(&mut self, sequence: u64, body: Option<usize>, outcome: Outcome) {
+    /// `fresh`: the length of a body that has no record.
+    fn settle(&mut self, sequence: u64, fresh: Option<usize>, outcome: Outcome) {
         let returned = self.returned.remove(&sequence).map(|message| message.body.len());
-        let bytes = body.or(returned).unwrap_or(0);
+        let bytes = fresh.or(returned).unwrap_or(0);
         match outcome {
             Outcome::Handled => self.counts.handled += 1,
             Outcome::Rejected(_) => self.counts.rejected += 1,
@@ -924,7 +935,8 @@ impl Flight {
     /// A message will not be delivered again.
     fn bury(&mut self, key: LaneKey, sequence: u64, body: Option<Bytes>, attempt: u32, outcome: Outcome) {
         let Some(by) = self.lanes.get(&key).map(|lane| lane.peer.node) else { return };
-        let body = body.or_else(|| self.returned.get(&sequence).map(|message| message.body.clone())).unwrap_or_default();
+        let body =
+            body.or_else(|| self.returned.get(&sequence).map(|message| message.body.clone())).unwrap_or_default();
         self.bury_by(by, sequence, body, attempt, outcome);
     }
 
@@ -936,14 +948,8 @@ impl Flight {
     /// A message goes back to the queue, unless its failures are used up.
     fn come_back(&mut self, from: NodeId, sequence: u64, fresh: Option<Bytes>, back: Back, now: Instant) {
         if let Some(body) = fresh {
-            let message = Returned {
-                body,
-                attempt: 1,
-                failures: 0,
-                redelivered: false,
-                given: Vec::new(),
-                place: Place::Ready,
-            };
+            let message =
+                Returned { body, attempt: 1, failures: 0, redelivered: false, given: Vec::new(), place: Place::Ready };
             self.returned.insert(sequence, message);
         }
         let Some(message) = self.returned.get_mut(&sequence) else { return };
@@ -982,7 +988,8 @@ impl Flight {
         let (kind, detail) = (numbers.next()?, numbers);
         let Some(node) = self.lanes.get(&key).map(|lane| lane.peer.node) else { return Ok(()) };
         let Some(message) = self.returned.get_mut(&sequence) else { return Ok(()) };
-        let Some(known) = message.given.iter().position(|(to, which)| *to == node && u64::from(*which) == attempt) else {
+        let Some(known) = message.given.iter().position(|(to, which)| *to == node && u64::from(*which) == attempt)
+        else {
             return Ok(());
         };
         message.given.remove(known);

@@ -331,7 +331,12 @@ impl SocketEnd for Core {
         unreachable!("routes open lanes from push sockets only")
     }
 
-    fn accept_lane(self: Arc<Self>, from: LanePeer, open: &OpenLane, now: Instant) -> Result<Arc<dyn LaneEnd>, Violation> {
+    fn accept_lane(
+        self: Arc<Self>,
+        from: LanePeer,
+        open: &OpenLane,
+        now: Instant,
+    ) -> Result<Arc<dyn LaneEnd>, Violation> {
         if open.kind != SocketKind::Push {
             return Err(Violation("a lane of another kind was opened towards a pull socket"));
         }

@@ -786,10 +786,11 @@ impl LaneEnd for PushLane {
         for chunk in chunks {
             part.extend_from_slice(&std::mem::take(chunk));
         }
-        self.core.turn(|flight, now| {
-            frame::answers(&mut part, |kind, payload| flight.handle_answer(self.key, kind, payload, now))
-        })
-        .0
+        self.core
+            .turn(|flight, now| {
+                frame::answers(&mut part, |kind, payload| flight.handle_answer(self.key, kind, payload, now))
+            })
+            .0
     }
 
     fn owes(&self) -> bool {

@@ -1,1 +1,95 @@
-//! (to come)
+//! Bounds of a control frame, looked through before serde sees it: without recursion and without allocation, so that
+//! neither a deep nesting nor an announced length costs more than the frame's own bytes.
+
+use super::limits::{MAX_CONTROL_DEPTH, MAX_CONTROL_ELEMENTS};
+use crate::pattern::lane::Violation;
+
+/// Passes one MessagePack map that fills `bytes` exactly and stays within the limits.
+///
+/// # Errors
+/// It is something else.
+pub(super) fn scan(bytes: &[u8]) -> Result<(), Violation> {
+    let mut rest = bytes;
+    let mut elements = 0;
+    // How many values are still to come in each container that is open, from the outermost inwards.
+    let mut open = [0_u32; MAX_CONTROL_DEPTH];
+    let mut depth = 0;
+    loop {
+        elements += 1;
+        if elements > MAX_CONTROL_ELEMENTS {
+            return Err(Violation("a control frame of too many elements"));
+        }
+        let value = head(&mut rest).ok_or(CUT_SHORT)?;
+        if depth == 0 && !matches!(value, Value::Map(_)) {
+            return Err(Violation("a control frame that is not a map"));
+        }
+        match value {
+            Value::Plain(length) => rest = rest.get(length as usize..).ok_or(CUT_SHORT)?,
+            Value::Map(count) | Value::Array(count) => {
+                // More values than elements may be are refused here, before they are looked for.
+                if count as usize > MAX_CONTROL_ELEMENTS {
+                    return Err(Violation("a control frame of too many elements"));
+                }
+                let slot = open.get_mut(depth).ok_or(Violation("a control frame nested too deeply"))?;
+                *slot = if matches!(value, Value::Map(_)) { 2 * count } else { count };
+                depth += 1;
+            }
+            Value::Reserved => return Err(Violation("a byte that MessagePack does not use")),
+        }
+        while depth > 0 && open[depth - 1] == 0 {
+            depth -= 1;
+        }
+        if depth == 0 {
+            return if rest.is_empty() { Ok(()) } else { Err(Violation("bytes behind a control frame's map")) };
+        }
+        open[depth - 1] -= 1;
+    }
+}
+
+const CUT_SHORT: Violation = Violation("a control frame whose MessagePack is cut short");
+
+enum Value {
+    /// A value without others inside: so many bytes follow its head.
+    Plain(u32),
+    /// So many pairs follow.
+    Map(u32),
+    /// So many values follow.
+    Array(u32),
+    /// 0xc1.
+    Reserved,
+}
+
+/// Takes the head of a value: its type and the length that it announces.
+fn head(rest: &mut &[u8]) -> Option<Value> {
+    let byte = number(rest, 1)?;
+    Some(match byte {
+        0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => Value::Plain(0),
+        0x80..=0x8f => Value::Map(byte & 0x0f),
+        0x90..=0x9f => Value::Array(byte & 0x0f),
+        0xa0..=0xbf => Value::Plain(byte & 0x1f),
+        0xc4 | 0xd9 => Value::Plain(number(rest, 1)?),
+        0xc5 | 0xda => Value::Plain(number(rest, 2)?),
+        0xc6 | 0xdb => Value::Plain(number(rest, 4)?),
+        // Extensions: a type byte stands before the data.
+        0xc7 => Value::Plain(number(rest, 1)? + 1),
+        0xc8 => Value::Plain(number(rest, 2)? + 1),
+        0xc9 => Value::Plain(number(rest, 4)?.checked_add(1)?),
+        0xd4..=0xd8 => Value::Plain((1 << (byte - 0xd4)) + 1),
+        0xca | 0xce | 0xd2 => Value::Plain(4),
+        0xcb | 0xcf | 0xd3 => Value::Plain(8),
+        0xcc | 0xd0 => Value::Plain(1),
+        0xcd | 0xd1 => Value::Plain(2),
+        0xdc => Value::Array(number(rest, 2)?),
+        0xdd => Value::Array(number(rest, 4)?),
+        0xde => Value::Map(number(rest, 2)?),
+        0xdf => Value::Map(number(rest, 4)?),
+        _ => Value::Reserved,
+    })
+}
+
+/// Takes a big-endian number of so many bytes.
+fn number(rest: &mut &[u8], bytes: usize) -> Option<u32> {
+    let (head, tail) = rest.split_at_checked(bytes)?;
+    *rest = tail;
+    Some(head.iter().fold(0, |number, &byte| number << 8 | u32::from(byte)))
+}

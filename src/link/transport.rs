@@ -1,0 +1,156 @@
+//! Every limit of QUIC, set by us: with the library's own, one peer may pin gigabytes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::{
+    ClientConfig, ConnectionIdGenerator, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TimeSource, TransportConfig,
+    ValidationTokenConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
+use rustls::time_provider::TimeProvider;
+
+use super::keys::Key;
+use crate::env::Env;
+use crate::trust::Credentials;
+use crate::wire::limits::MAX_HANDSHAKES;
+
+/// What a peer may have under way before it is admitted, in bytes: its first frames, and nothing of size.
+pub(super) const WINDOW_AT_FIRST: u32 = 16 << 10;
+/// Streams that a peer may open before it is admitted: the control stream.
+pub(super) const STREAMS_AT_FIRST: u32 = 1;
+/// What an admitted peer may have under way on all its lanes, in bytes. The byte credits of a link sum to less, so
+/// that lanes which nobody reads leave room for one that is busy.
+pub(super) const LINK_WINDOW: u32 = 32 << 20;
+/// The same on one lane: 300 MB/s over 13 ms of round trip.
+pub(super) const LANE_WINDOW: u32 = 4 << 20;
+/// What is kept for sending again, in bytes: a lane's window twice.
+const SEND_WINDOW: u64 = 8 << 20;
+/// TLS messages that came out of order, or beyond the certificate that is due (0.3 KiB), in bytes.
+const CRYPTO_BUFFER: usize = 16 << 10;
+/// Packets of a connection that is not accepted yet, in bytes: its first flight.
+const INCOMING_BUFFER: u64 = 16 << 10;
+/// The backstop. The session gives a silent peer up long before.
+const IDLE: Duration = Duration::from_secs(30);
+/// The largest packet that is taken: any that UDP carries.
+const MAX_UDP_PAYLOAD: u16 = 65_527;
+/// How soon larger packets are tried again after a burst of losses looked as if the path no longer took them.
+const SMALL_PACKETS_FOR: Duration = Duration::from_secs(5);
+
+/// A connection whose packets may grow to `largest_payload` bytes.
+pub(super) fn transport(largest_payload: u16) -> Arc<TransportConfig> {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(largest_payload).black_hole_cooldown(SMALL_PACKETS_FOR);
+
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_AT_FIRST))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .receive_window(VarInt::from_u32(WINDOW_AT_FIRST))
+        .stream_receive_window(VarInt::from_u32(LANE_WINDOW))
+        .send_window(SEND_WINDOW)
+        .crypto_buffer_size(CRYPTO_BUFFER)
+        .datagram_receive_buffer_size(None)
+        .datagram_send_buffer_size(0)
+        .max_idle_timeout(Some(IDLE.try_into().expect("30 s fit a QUIC integer")))
+        .keep_alive_interval(None)
+        .mtu_discovery_config(Some(mtu));
+    Arc::new(config)
+}
+
+/// The endpoint, with all that is random in it taken from `env`.
+pub(super) fn endpoint(env: &Env, credentials: &Credentials) -> std::io::Result<EndpointConfig> {
+    let reset_key = Key::new(&credentials.reset_key);
+    // The same in each life of the node: a reset is only sent for connection ids that could be one's own.
+    let id_key = reset_key.number(b"connection ids");
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    match env.connection_ids.clone() {
+        Some(make) => config.cid_generator(move || make()),
+        None => config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key))),
+    };
+    let mut seed = [0; 32];
+    env.random.fill(&mut seed)?;
+    config.rng_seed(Some(seed));
+    config.max_udp_payload_size(MAX_UDP_PAYLOAD).expect("within the bounds of QUIC");
+    Ok(config)
+}
+
+/// Connections that this node dials. The transport is chosen for each.
+pub(super) fn client(env: &Env, credentials: &Credentials) -> Result<ClientConfig, NoInitialCipherSuite> {
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(credentials.client.clone())?));
+    config.token_store(Arc::new(quinn::NoneTokenStore));
+    if let Some(make) = &env.connection_ids {
+        let ids: Mutex<Box<dyn ConnectionIdGenerator>> = Mutex::new(make());
+        config.initial_dst_cid_provider(Arc::new(move || {
+            ids.lock().unwrap_or_else(PoisonError::into_inner).generate_cid()
+        }));
+    }
+    Ok(config)
+}
+
+/// Connections that this node accepts. The transport is chosen for each.
+pub(super) fn server(env: &Env, credentials: &Credentials) -> Result<ServerConfig, NoInitialCipherSuite> {
+    let crypto = Arc::new(QuicServerConfig::try_from(credentials.server.clone())?);
+    let mut tokens = ValidationTokenConfig::default();
+    tokens.sent(0).log(Arc::new(quinn::NoneTokenLog));
+
+    let mut config = ServerConfig::new(crypto, Arc::new(Key::new(&credentials.token_key)));
+    config
+        .validation_token_config(tokens)
+        .time_source(Arc::new(Clock(env.certificate_time.clone())))
+        .migration(false)
+        .max_incoming(MAX_HANDSHAKES)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFER * MAX_HANDSHAKES as u64);
+    Ok(config)
+}
+
+/// The clock that a Retry token's age is judged by.
+struct Clock(Arc<dyn TimeProvider>);
+
+impl TimeSource for Clock {
+    fn now(&self) -> SystemTime {
+        let since = self.0.current_time().map_or(Duration::ZERO, |time| Duration::from_secs(time.as_secs()));
+        SystemTime::UNIX_EPOCH + since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whole and by value: a limit that a new version of the library brings, or another default, shows up here.
+    #[test]
+    fn every_limit_is_known() {
+        let text = format!("{:?}", transport(65_488));
+        let (_, limits) = text.split_once('{').unwrap();
+        let expected = [
+            "max_concurrent_bidi_streams: 1",
+            "max_concurrent_uni_streams: 0",
+            "max_idle_timeout: Some(30000)",
+            "stream_receive_window: 4194304",
+            "receive_window: 16384",
+            "send_window: 8388608",
+            "send_fairness: true",
+            "packet_threshold: 3",
+            "time_threshold: 1.125",
+            "initial_rtt: 333ms",
+            "initial_mtu: 1200",
+            "min_mtu: 1200",
+            "mtu_discovery_config: Some(MtuDiscoveryConfig { interval: 600s, upper_bound: 65488, minimum_change: 20, \
+             black_hole_cooldown: 5s })",
+            "pad_to_mtu: false",
+            "ack_frequency_config: None",
+            "persistent_congestion_threshold: 3",
+            "keep_alive_interval: None",
+            "crypto_buffer_size: 16384",
+            "allow_spin: true",
+            "datagram_receive_buffer_size: None",
+            "datagram_send_buffer_size: 0",
+            "enable_segmentation_offload: true",
+            ".. }",
+        ];
+        assert_eq!(limits.trim(), expected.join(", "));
+    }
+}
