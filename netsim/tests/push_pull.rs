@@ -1,12 +1,14 @@
 //! Two real nodes on a simulated network: every accepted message is handled, and it happens the same again.
 
+mod node;
+
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use meshmq::{MeshKey, Node};
-use netsim::{Host, Link, Run, Sim};
+use netsim::{Link, Run, Sim};
+
+use node::{Ledger, push_all, work};
 
 const MESSAGES: u32 = 1000;
 
@@ -17,7 +19,7 @@ fn a_thousand_messages(seed: u64) -> Run<()> {
         let ledger = Ledger::default();
         let (pusher, puller) = (sim.host("pusher"), sim.host("puller"));
         let worker = puller.spawn(work(sim.clone(), puller.clone(), ledger.clone()));
-        pusher.spawn(push_all(pusher.clone())).await.unwrap();
+        pusher.spawn(push_all(pusher.clone(), MESSAGES)).await.unwrap();
         assert_eq!(ledger.handled(), Vec::from_iter(0..MESSAGES), "one lane, one worker: in order, and once");
         worker.abort();
     })
@@ -30,7 +32,7 @@ fn a_worker_crashes(seed: u64) -> Run<()> {
         let ledger = Ledger::default();
         let (pusher, first, second) = (sim.host("pusher"), sim.host("first"), sim.host("second"));
         first.spawn(work(sim.clone(), first.clone(), ledger.clone()));
-        let pushed = pusher.spawn(push_all(pusher.clone()));
+        let pushed = pusher.spawn(push_all(pusher.clone(), MESSAGES));
         while ledger.handled().len() < MESSAGES as usize / 2 {
             sim.sleep(Duration::from_millis(1)).await;
         }
@@ -87,47 +89,6 @@ fn hash_of_a_fresh_process() -> String {
     let out = Command::new(test).args(["--exact", "fresh_process", "--ignored", "--nocapture"]).output().unwrap();
     let out = String::from_utf8(out.stdout).unwrap();
     out.lines().find_map(|line| line.strip_prefix("hash ")).unwrap_or_else(|| panic!("no hash in {out}")).to_owned()
-}
-
-/// A node on this host, of the same mesh as all others here.
-async fn join(host: &Host) -> Node {
-    let key = MeshKey::from_bytes([7; 32]);
-    Node::builder("sim").name(host.name()).key(key).env(host.env()).await.unwrap()
-}
-
-/// Pushes all messages, and leaves when all of them are acknowledged.
-async fn push_all(host: Host) {
-    let node = join(&host).await;
-    let push = node.push("jobs").await.unwrap();
-    for number in 0..MESSAGES {
-        push.send(number.to_string()).await.unwrap();
-    }
-    push.flush().await;
-    node.shutdown(Duration::from_secs(5)).await;
-}
-
-/// Handles what comes, a millisecond each, for as long as its host is up.
-async fn work(sim: Sim, host: Host, ledger: Ledger) {
-    let node = join(&host).await;
-    let pull = node.pull("jobs").await.unwrap();
-    loop {
-        let message = pull.recv().await.unwrap();
-        sim.sleep(Duration::from_millis(1)).await;
-        let number = std::str::from_utf8(&message).unwrap().parse().unwrap();
-        sim.note(format!("{} handles {number}", host.name()));
-        ledger.0.lock().unwrap().push(number);
-        message.ack();
-    }
-}
-
-/// Which messages were handled, in order; it is outside of the simulated world and survives every crash.
-#[derive(Clone, Default)]
-struct Ledger(Arc<Mutex<Vec<u32>>>);
-
-impl Ledger {
-    fn handled(&self) -> Vec<u32> {
-        self.0.lock().unwrap().clone()
-    }
 }
 
 fn wifi() -> Link {
