@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::env::{BoxFuture, Env};
 use crate::error::{HandleError, OpenError, SendError, SendErrorKind, check_channel};
 use crate::id::SocketId;
-use crate::node::{Event, Hall, SocketSpec};
+use crate::node::{Event, Hall, Registered, SocketSpec};
 use crate::observe::{PullerMetrics, PushMetrics, SocketFigures, SocketMetrics};
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
 use crate::pattern::push::{Amount, Effects, Flight, Intake, LaneKey, Outcome, Refused, lock};
@@ -88,12 +88,12 @@ impl PushBuilder {
             hall: self.hall.clone(),
         });
         let spec = SocketSpec { kind: SocketKind::Push, channel: self.channel, slots: false };
-        self.hall.register(spec, |id| {
+        let registered = self.hall.register(spec, |id| {
             core.id.set(id).expect("a socket is registered once");
             core.clone()
         })?;
         core.env.spawn(core.clone().run());
-        Ok(Push(Arc::new(Handle(core))))
+        Ok(Push(Arc::new(Handle(core, registered))))
     }
 }
 
@@ -113,8 +113,8 @@ impl IntoFuture for PushBuilder {
 #[derive(Clone)]
 pub struct Push(Arc<Handle>);
 
-/// The application's hold on the socket.
-struct Handle(Arc<Core>);
+/// The application's hold on the socket, and by way of it on the node: in this order, as the socket's end comes first.
+struct Handle(Arc<Core>, #[expect(dead_code, reason = "held, not used")] Registered);
 
 impl Push {
     /// Hands over a message: the future is ready once the socket has taken responsibility for it.

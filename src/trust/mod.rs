@@ -16,6 +16,7 @@ pub(crate) use credentials::Credentials;
 pub(crate) use explain::explain;
 pub use key::{InvalidMeshKey, MeshKey};
 pub use key_file::KeyError;
+pub use mesh::IdentityError;
 pub(crate) use mesh::{Identity, Mesh};
 
 /// A certificate or what is made of it is not as it must be. The connection is refused.

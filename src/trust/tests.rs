@@ -178,3 +178,18 @@ fn only_a_certificate_with_known_grants_makes_a_member() {
     let other = rcgen::generate_simple_self_signed(vec!["meshmq".to_owned()]).unwrap();
     assert!(refused(&[other.cert.der().clone()]).contains("Ed25519"));
 }
+
+#[test]
+fn a_kept_identity_comes_back_and_is_nobody_elses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("identity");
+    let first = Identity::kept(&path, &System).unwrap();
+    let id = first.id();
+    assert!(matches!(Identity::kept(&path, &System), Err(IdentityError::InUse { .. })));
+    drop(first);
+    assert_eq!(Identity::kept(&path, &System).unwrap().id(), id);
+    fs::write(&path, "half").unwrap();
+    assert!(matches!(Identity::kept(&path, &System), Err(IdentityError::Invalid { .. })));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(matches!(Identity::kept(&path, &System), Err(IdentityError::Open { .. })));
+}

@@ -40,7 +40,7 @@ impl Site {
     }
 
     fn of(identity: &Identity, key: &MeshKey, env: Env, listen: SocketAddr) -> Result<Self, OpenError> {
-        let credentials = Credentials::new(&Mesh::derive(key, "test"), identity, &env).unwrap();
+        let credentials = Credentials::new(&Mesh::derive(key, "test").unwrap(), identity, &env).unwrap();
         let endpoint = Endpoint::open(&env, &credentials, listen)?;
         Ok(Self { endpoint, node: identity.id(), env })
     }
