@@ -76,6 +76,12 @@ impl OwnThread {
         Env::on(self.runtime.clone())
     }
 
+    /// The caller runs on this thread: waiting for it would never end.
+    pub(crate) fn is_current(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| thread.thread().id() == thread::current().id())
+    }
+
     /// Ends the thread with all tasks on it, and waits until they are dropped; called on the thread itself, it does
     /// not wait. The second call does nothing.
     pub(crate) fn join(&self) {

@@ -1,1 +1,221 @@
-//! (to come)
+//! The hall: a node, who it knows, and which of its sockets meet whom.
+//!
+//! | file | question |
+//! |---|---|
+//! | `builder` | what does a node need to start? |
+//! | `hall` | what does it know of itself? |
+//! | `peers`, `pace` | who is there, and when is whom dialled? |
+//! | `links` | what is said on a connection, and what becomes of it? |
+//! | `routes` | which lanes have to be? |
+//! | `supervisor` | what is it time for? |
+//! | `events`, `nearest` | what is worth telling? |
+//! | `leave` | how does it end? |
+
+mod builder;
+mod events;
+mod hall;
+mod leave;
+mod links;
+mod nearest;
+mod pace;
+mod peers;
+mod routes;
+mod supervisor;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+pub use builder::{Builder, JoinError};
+pub use events::{Event, Events};
+pub(crate) use hall::{Hall, Registered, SocketSpec};
+pub use leave::{Undelivered, UndeliveredMessage};
+pub use links::PeerInfo;
+
+use crate::env::OwnThread;
+use crate::id::NodeId;
+use crate::observe::Metrics;
+use crate::socket::{PullBuilder, PushBuilder};
+use crate::trust::Identity;
+use leave::Leaving;
+
+/// A member of a mesh: an identity, one UDP port, and the sockets that are opened on it.
+///
+/// A clone is the same node. It lives as long as a clone or one of its sockets. When the last of them is dropped while
+/// accepted messages are unsettled, the drop **waits** for them, up to [`Builder::linger`]; then it logs and counts what
+/// was lost. It does not wait while panicking, nor where the node runs on the caller's runtime
+/// ([`Builder::on_current_runtime`], [`Builder::env`]) and waiting would stop the node itself: there it drains in the
+/// background. [`shutdown`](Self::shutdown) does the same without blocking, and hands the rest back.
+#[derive(Clone)]
+pub struct Node {
+    host: Arc<Host>,
+}
+
+impl Node {
+    /// Joins the mesh of this name with this user's key: on this host other programs of this user are found.
+    ///
+    /// The same as [`builder(mesh)`](Self::builder) with every default.
+    ///
+    /// # Errors
+    /// The key can not be read or made, or the operating system gives no port; the error says what to do.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, no node was started, or it has left again.
+    pub async fn join(mesh: &str) -> Result<Self, JoinError> {
+        Self::builder(mesh).await
+    }
+
+    /// All that can be chosen about a node; await it to join.
+    pub fn builder(mesh: &str) -> Builder {
+        Builder::new(mesh)
+    }
+
+    /// Who this node is.
+    pub fn id(&self) -> NodeId {
+        self.host.hall.id
+    }
+
+    /// What it calls itself.
+    pub fn name(&self) -> &str {
+        &self.host.hall.name
+    }
+
+    /// The name of its mesh.
+    pub fn mesh(&self) -> &str {
+        &self.host.hall.mesh
+    }
+
+    /// The UDP address that it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.host.hall.endpoint.local_addr()
+    }
+
+    /// Options of a push socket on this channel; await it to open the socket.
+    pub fn push(&self, channel: impl Into<String>) -> PushBuilder {
+        PushBuilder::new(self.host.hall.clone(), channel.into())
+    }
+
+    /// Options of a pull socket on this channel; await it to open the socket.
+    pub fn pull(&self, channel: impl Into<String>) -> PullBuilder {
+        PullBuilder::new(self.host.hall.clone(), channel.into())
+    }
+
+    /// The peers with which there is a link now, by id.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.host.hall.peer_infos()
+    }
+
+    /// What happens in the mesh, from what is still remembered on.
+    pub fn events(&self) -> Events {
+        self.host.hall.ring.reader()
+    }
+
+    /// Exact figures of now.
+    pub fn metrics(&self) -> Metrics {
+        self.host.hall.metrics()
+    }
+
+    /// Waits until the node knows its mesh: each discovery source has finished its first pass, and each candidate found
+    /// is linked, its sockets known, or was tried in vain; at most 1.5 s from the start.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again at any time.
+    pub async fn settled(&self) {
+        // The sender lives in the hall, which we hold.
+        let _ = self.host.hall.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    /// Waits until there are links with so many peers.
+    ///
+    /// # Errors
+    /// The node has ended first.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again at any time.
+    pub async fn wait_for_peers(&self, peers: usize) -> Result<(), crate::Closed> {
+        let mut links = self.host.hall.links.subscribe();
+        tokio::select! {
+            biased;
+            Ok(_) = links.wait_for(|links| *links >= peers) => Ok(()),
+            () = self.host.hall.over.cancelled() => Err(crate::Closed),
+        }
+    }
+
+    /// Ends the node: from now on sends give their message back, pullers return what they have not handed out, and
+    /// deliveries in hand may still be answered, for at most `drain`. Then it says goodbye to its peers and hands back
+    /// what it could not deliver.
+    ///
+    /// A second call waits for the first, and hands back nothing.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the node ends all the same, and what it could not deliver is dropped.
+    pub async fn shutdown(&self, drain: Duration) -> Undelivered {
+        let hall = self.host.hall.clone();
+        let (done, undelivered) = oneshot::channel();
+        self.host.hall.env.spawn(async move {
+            // Nobody waits any more: what could not be delivered is logged by its sockets' figures alone.
+            let _ = done.send(hall.leave(drain, Leaving::Shutdown).await);
+        });
+        // Without a sender the node's runtime has ended, and the node with it.
+        undelivered.await.unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("id", &self.id()).field("mesh", &self.mesh()).finish_non_exhaustive()
+    }
+}
+
+/// What the application holds of a node: the hall, and the thread that it runs on. Its drop is the last drop.
+pub(crate) struct Host {
+    hall: Arc<Hall>,
+    linger: Duration,
+    /// `None`: it runs on a runtime of somebody else.
+    thread: Option<OwnThread>,
+    /// A kept one is locked for as long as the node lives.
+    _identity: Identity,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let (hall, panicking) = (self.hall.clone(), std::thread::panicking());
+        if hall.over.is_cancelled() {
+            self.thread.take().iter().for_each(OwnThread::join);
+            return;
+        }
+        let linger = if panicking { Duration::ZERO } else { self.linger };
+        let leave = async move {
+            let undelivered = hall.leave(linger, Leaving::LastDrop).await;
+            if !undelivered.is_empty() {
+                let (messages, node) = (undelivered.len(), hall.id.short());
+                tracing::warn!(target: "meshmq::node", %node, messages, "accepted messages were lost: the node was dropped");
+            }
+        };
+        let env = &self.hall.env;
+        match self.thread.take() {
+            // Waiting would stop the node itself.
+            None => env.spawn(leave),
+            Some(thread) if panicking || thread.is_current() => env.spawn(async move {
+                leave.await;
+                drop(thread);
+            }),
+            Some(thread) => {
+                let (done, left) = std::sync::mpsc::channel();
+                env.spawn(async move {
+                    leave.await;
+                    let _ = done.send(());
+                });
+                // Bounded by the timers of `leave`; it fails where the task has panicked.
+                let _ = left.recv();
+                thread.join();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

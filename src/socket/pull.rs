@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::error::{Closed, OpenError, check_channel};
 use crate::id::SocketId;
 use crate::message::{Delivery, Message};
-use crate::node::{Hall, SocketSpec};
+use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::{PullMetrics, PusherMetrics, SocketFigures, SocketMetrics};
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
 use crate::pattern::pull::{Inbox, PullLane};
@@ -65,12 +65,12 @@ impl PullBuilder {
         let core = Arc::new(Core { channel: self.channel.clone(), inbox, pushers: watch::Sender::new(0) });
         let spec = SocketSpec { kind: SocketKind::Pull, channel: self.channel, slots: self.prefetch.is_some() };
         let mut id = None;
-        self.hall.register(spec, |socket| {
+        let registered = self.hall.register(spec, |socket| {
             id = Some(socket);
             core.clone()
         })?;
         let id = id.expect("a socket is made when it is registered");
-        Ok(Pull { core, hall: self.hall, id, ack_on_receive: self.ack_on_receive })
+        Ok(Pull { core, hall: self.hall, id, ack_on_receive: self.ack_on_receive, _registered: registered })
     }
 }
 
@@ -92,6 +92,8 @@ pub struct Pull {
     hall: Arc<Hall>,
     id: SocketId,
     ack_on_receive: bool,
+    /// Keeps the node while the application holds the socket.
+    _registered: Registered,
 }
 
 impl Pull {

@@ -13,9 +13,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::env::{BoxFuture, Env};
-use crate::error::{HandleError, OpenError, SendError, SendErrorKind, check_channel};
+use crate::error::{Closed, HandleError, OpenError, SendError, SendErrorKind, check_channel};
 use crate::id::SocketId;
-use crate::node::{Event, Hall, SocketSpec};
+use crate::node::{Event, Hall, Registered, SocketSpec};
 use crate::observe::{PullerMetrics, PushMetrics, SocketFigures, SocketMetrics};
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
 use crate::pattern::push::{Amount, Effects, Flight, Intake, LaneKey, Outcome, Refused, lock};
@@ -88,12 +88,12 @@ impl PushBuilder {
             hall: self.hall.clone(),
         });
         let spec = SocketSpec { kind: SocketKind::Push, channel: self.channel, slots: false };
-        self.hall.register(spec, |id| {
+        let registered = self.hall.register(spec, |id| {
             core.id.set(id).expect("a socket is registered once");
             core.clone()
         })?;
         core.env.spawn(core.clone().run());
-        Ok(Push(Arc::new(Handle(core))))
+        Ok(Push(Arc::new(Handle(core, registered))))
     }
 }
 
@@ -113,8 +113,8 @@ impl IntoFuture for PushBuilder {
 #[derive(Clone)]
 pub struct Push(Arc<Handle>);
 
-/// The application's hold on the socket.
-struct Handle(Arc<Core>);
+/// The application's hold on the socket, and by way of it on the node: in this order, as the socket's end comes first.
+struct Handle(Arc<Core>, #[expect(dead_code, reason = "held, not used")] Registered);
 
 impl Push {
     /// Hands over a message: the future is ready once the socket has taken responsibility for it.
@@ -228,11 +228,11 @@ impl Push {
     ///
     /// # Cancel safety
     /// Can be dropped and called again at any time.
-    pub async fn wait_for_pullers(&self, pullers: usize) -> Result<(), crate::Closed> {
+    pub async fn wait_for_pullers(&self, pullers: usize) -> Result<(), Closed> {
         let mut count = self.0.0.pullers.subscribe();
         // The sender lives in the socket, which we hold: what ends the wait is the value that closing sets.
-        let count = count.wait_for(|now| *now >= pullers).await.map_err(|_| crate::Closed)?;
-        if *count == CLOSED { Err(crate::Closed) } else { Ok(()) }
+        let count = count.wait_for(|now| *now >= pullers).await.map_err(|_| Closed)?;
+        if *count == CLOSED { Err(Closed) } else { Ok(()) }
     }
 
     /// How many pull sockets are connected now.
@@ -336,10 +336,10 @@ impl fmt::Debug for Handled<'_> {
 pub struct Flush(oneshot::Receiver<()>);
 
 impl Future for Flush {
-    type Output = Result<(), crate::Closed>;
+    type Output = Result<(), Closed>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|settled| settled.map_err(|_| crate::Closed))
+        Pin::new(&mut self.0).poll(cx).map(|settled| settled.map_err(|_| Closed))
     }
 }
 

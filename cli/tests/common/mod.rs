@@ -16,13 +16,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tempfile::TempDir;
 
 /// Far more than anything takes, for a machine with other things to do.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A user: their home, configuration and runtime folder. Gone with the test.
-pub struct User(TempDir);
+pub(crate) struct User(TempDir);
 
 impl User {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let user = Self(TempDir::new().unwrap());
         for folder in [user.config(), user.runtime()] {
             fs::create_dir(&folder).unwrap();
@@ -31,20 +31,20 @@ impl User {
         user
     }
 
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         self.0.path()
     }
 
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.home().join("config")
     }
 
-    pub fn runtime(&self) -> PathBuf {
+    pub(crate) fn runtime(&self) -> PathBuf {
         self.home().join("runtime")
     }
 
     /// A file of this user that nobody else may read.
-    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.home().join(name);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
@@ -52,14 +52,14 @@ impl User {
     }
 
     /// `meshmq` with these arguments, as this user in their home.
-    pub fn meshmq(&self, args: &[&str]) -> Command {
+    pub(crate) fn meshmq(&self, args: &[&str]) -> Command {
         let mut command = self.program(env!("CARGO_BIN_EXE_meshmq"));
         command.args(args);
         command
     }
 
     /// A line for the shell, in which `$M` is the program.
-    pub fn shell(&self, line: &str) -> Command {
+    pub(crate) fn shell(&self, line: &str) -> Command {
         let mut command = self.program("sh");
         command.args(["-c", line]).env("M", env!("CARGO_BIN_EXE_meshmq"));
         command
@@ -80,9 +80,9 @@ impl User {
 }
 
 /// A process that runs, and is killed when the test is over.
-pub struct Process {
+pub(crate) struct Process {
     pid: Pid,
-    pub stdin: Option<ChildStdin>,
+    pub(crate) stdin: Option<ChildStdin>,
     stdout: Receiver<Vec<u8>>,
     stderr: Receiver<Vec<u8>>,
     /// What was read of standard error so far.
@@ -92,15 +92,15 @@ pub struct Process {
 
 /// How a process has ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// The exit code; `None`: it was killed.
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Process {
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child: Child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pid = Pid::from_child(&child);
@@ -113,19 +113,19 @@ impl Process {
     }
 
     /// Writes to its standard input.
-    pub fn write(&mut self, input: impl AsRef<[u8]>) {
+    pub(crate) fn write(&mut self, input: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
         stdin.write_all(input.as_ref()).unwrap();
         stdin.flush().unwrap();
     }
 
     /// Ends its standard input.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.stdin = None;
     }
 
     /// The next line of its standard output, without the line break.
-    pub fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         match self.stdout.recv_timeout(PATIENCE) {
             Ok(line) => text(&line).trim_end_matches('\n').to_owned(),
             Err(error) => panic!("no line: {error}; it said {}", self.said()),
@@ -133,7 +133,7 @@ impl Process {
     }
 
     /// Waits until its standard output has a line with this text.
-    pub fn shows(&mut self, wanted: &str) -> String {
+    pub(crate) fn shows(&mut self, wanted: &str) -> String {
         loop {
             let line = self.line();
             if line.contains(wanted) {
@@ -143,7 +143,7 @@ impl Process {
     }
 
     /// Waits until it has said this on standard error.
-    pub fn says(&mut self, wanted: &str) {
+    pub(crate) fn says(&mut self, wanted: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.said.contains(wanted) {
             match self.stderr.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -155,17 +155,17 @@ impl Process {
     }
 
     /// The word that begins so, of what it has said.
-    pub fn stderr_word(&self, beginning: &str) -> String {
+    pub(crate) fn stderr_word(&self, beginning: &str) -> String {
         let at = self.said.find(beginning).expect("it was said");
         self.said[at..].split_whitespace().next().unwrap().to_owned()
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).unwrap();
     }
 
     /// Waits until it has ended. What was read before is not repeated.
-    pub fn end(mut self) -> Ended {
+    pub(crate) fn end(mut self) -> Ended {
         self.close();
         let code = match self.code.recv_timeout(PATIENCE) {
             Ok(code) => code,
@@ -194,7 +194,7 @@ impl Drop for Process {
 }
 
 /// Runs a command with this input to its end.
-pub fn run(command: &mut Command, input: &str) -> Ended {
+pub(crate) fn run(command: &mut Command, input: &str) -> Ended {
     let mut process = Process::start(command);
     let stdin = process.stdin.take();
     let input = input.to_owned();
@@ -206,12 +206,12 @@ pub fn run(command: &mut Command, input: &str) -> Ended {
 }
 
 /// The numbers from 1, each on a line, as `seq` prints them.
-pub fn seq(last: u32) -> String {
+pub(crate) fn seq(last: u32) -> String {
     (1..=last).map(|number| format!("{number}\n")).collect()
 }
 
 /// Waits until a process has ended that is none of ours.
-pub fn wait_until_gone(pid: i32) {
+pub(crate) fn wait_until_gone(pid: i32) {
     let pid = Pid::from_raw(pid).unwrap();
     // No such process: it has ended already.
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };

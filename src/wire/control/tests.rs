@@ -1,1 +1,211 @@
+use std::path::Path;
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::limits::{MAX_CONTROL_DEPTH, MAX_CONTROL_ELEMENTS};
+
+fn hello() -> Hello {
+    Hello {
+        revision: 1,
+        name: "worker-1".into(),
+        incarnation: 0x0123_4567_89ab_cdef,
+        live: false,
+        links: 2,
+        max_message: 16 << 20,
+        addresses: vec!["192.0.2.7:4100".parse().unwrap(), "[2001:db8::7]:4100".parse().unwrap()],
+    }
+}
+
+fn entry(id: u64, kind: SocketKind, channel: &str, slots: bool) -> SocketEntry {
+    SocketEntry { id: SocketId(id), kind, channel: channel.into(), slots }
+}
+
+fn sockets() -> Sockets {
+    Sockets {
+        full: true,
+        more: false,
+        opened: vec![
+            entry(1, SocketKind::Push, "jobs", false),
+            entry(2, SocketKind::Pull, "räume", true),
+            entry(300, SocketKind::Publisher, "ticks", false),
+        ],
+        closed: Vec::new(),
+    }
+}
+
+fn open() -> OpenLane {
+    OpenLane {
+        from: SocketId(1),
+        to: SocketId(70_000),
+        kind: SocketKind::Push,
+        level: Level::AtLeastOnce,
+        epoch: 0xfeed_face_cafe_beef,
+        base: 42,
+        taken: true,
+    }
+}
+
+/// The bytes of a file under `tests/vectors/control`: pairs of hexadecimal digits; `#` begins a comment.
+fn vector(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/control").join(format!("{name}.hex"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let digits = text.lines().flat_map(|line| line.split('#').next().unwrap().split_whitespace());
+    digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
+
+fn encoded(frame: &Control) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    encode(frame, &mut bytes);
+    bytes
+}
+
+fn framed(kind: u8, map: &[u8]) -> BytesMut {
+    let mut bytes = BytesMut::from(&[kind][..]);
+    varint::put(&mut bytes, map.len() as u64);
+    bytes.put_slice(map);
+    bytes
+}
+
+#[test]
+fn vectors_run_both_ways() {
+    for (name, frame) in [
+        ("hello", Control::Hello(hello())),
+        ("admitted", Control::Admitted),
+        ("sockets-full", Control::Sockets(sockets())),
+        (
+            "sockets-change",
+            Control::Sockets(Sockets {
+                opened: vec![entry(3, SocketKind::Subscriber, "ticks", false)],
+                closed: vec![SocketId(1), SocketId(300)],
+                ..Sockets::default()
+            }),
+        ),
+        ("ping", Control::Ping),
+        ("goodbye", Control::Goodbye { reason: "shut down".into() }),
+    ] {
+        let bytes = vector(name);
+        assert_eq!(encoded(&frame), bytes, "{name} encodes to other bytes");
+        let mut buffer = BytesMut::from(&bytes[..]);
+        assert_eq!(split(&mut buffer), Ok(Some(frame)), "{name}");
+        assert!(buffer.is_empty(), "{name}");
+    }
+    assert_eq!(encode_open(&open()), vector("open-lane"));
+    assert_eq!(decode_open(&vector("open-lane")), Ok(open()));
+}
+
+#[test]
+fn vectors_of_a_later_revision_are_understood() {
+    let mut buffer = BytesMut::from(&vector("later-hello")[..]);
+    assert_eq!(split(&mut buffer), Ok(Some(Control::Hello(Hello { revision: 2, ..hello() }))));
+    let mut buffer = BytesMut::from(&vector("later-frame-then-ping")[..]);
+    assert_eq!(split(&mut buffer), Ok(Some(Control::Ping)), "the unknown frame before it is skipped");
+    let mut buffer = BytesMut::from(&vector("later-socket-kind")[..]);
+    let known = Sockets { opened: vec![entry(1, SocketKind::Push, "jobs", false)], ..Sockets::default() };
+    assert_eq!(split(&mut buffer), Ok(Some(Control::Sockets(known))), "the unknown entry is left out");
+}
+
+#[test]
+fn vectors_that_end_the_link() {
+    for name in [
+        "bad-kind",
+        "bad-length",
+        "bad-not-a-map",
+        "bad-cut-short",
+        "bad-trailing",
+        "bad-nested",
+        "bad-missing-field",
+        "bad-channel-empty",
+        "bad-channel-control",
+    ] {
+        let mut buffer = BytesMut::from(&vector(name)[..]);
+        assert!(split(&mut buffer).is_err(), "{name} was accepted");
+    }
+}
+
+#[test]
+fn a_frame_in_pieces_waits_for_the_rest() {
+    let whole = encoded(&Control::Hello(hello()));
+    for cut in 0..whole.len() {
+        let mut buffer = BytesMut::from(&whole[..cut]);
+        assert_eq!(split(&mut buffer), Ok(None), "cut at {cut}");
+        buffer.extend_from_slice(&whole[cut..]);
+        assert_eq!(split(&mut buffer), Ok(Some(Control::Hello(hello()))));
+    }
+}
+
+#[test]
+fn the_largest_part_is_within_the_limits() {
+    let channel = "c".repeat(MAX_CHANNEL);
+    let mut part = Sockets { full: true, more: true, ..Sockets::default() };
+    part.opened = (0..MAX_PART as u64).map(|id| entry(u64::MAX - id, SocketKind::Subscriber, &channel, true)).collect();
+    let frame = Control::Sockets(part);
+    assert_eq!(split(&mut encoded(&frame)), Ok(Some(frame)));
+}
+
+#[test]
+fn a_long_reason_is_cut_between_characters() {
+    let mut bytes = encoded(&Control::Goodbye { reason: "ü".repeat(MAX_REASON) });
+    let Ok(Some(Control::Goodbye { reason })) = split(&mut bytes) else { panic!("refused") };
+    assert_eq!(reason, "ü".repeat(MAX_REASON / 2));
+}
+
+#[test]
+fn names_and_numbers_above_their_limits_end_the_link() {
+    let long = Hello { name: "n".repeat(MAX_NODE_NAME + 1), ..hello() };
+    assert!(split(&mut framed(HELLO, &to_map(&long))).is_err());
+    let many = Hello { addresses: vec!["192.0.2.7:1".parse().unwrap(); MAX_ADDRESSES + 1], ..hello() };
+    assert!(split(&mut framed(HELLO, &to_map(&many))).is_err());
+    let long = Sockets { opened: vec![entry(1, SocketKind::Pull, &"c".repeat(256), true)], ..Sockets::default() };
+    assert!(split(&mut framed(SOCKETS, &to_map(&long))).is_err());
+    assert!(decode_open(&to_map(&OpenLane { kind: SocketKind::Pull, ..open() })).is_err());
+}
+
+#[test]
+fn nesting_and_elements_stop_at_their_limits() {
+    // {"x": [[[…]]]}: the map is one level, the innermost array of none another.
+    let nested = |arrays: usize| [&[0x81, 0xa1, b'x'][..], &vec![0x91; arrays - 1], &[0x90]].concat();
+    assert!(scan::scan(&nested(MAX_CONTROL_DEPTH - 1)).is_ok());
+    assert!(scan::scan(&nested(MAX_CONTROL_DEPTH)).is_err());
+
+    // {"x": [0, 0, …]}: the map, the key and the array count too.
+    let wide = |zeros: u16| {
+        let mut bytes = vec![0x81, 0xa1, b'x', 0xdc];
+        bytes.put_u16(zeros);
+        bytes.resize(bytes.len() + usize::from(zeros), 0);
+        bytes
+    };
+    assert!(scan::scan(&wide(MAX_CONTROL_ELEMENTS as u16 - 3)).is_ok());
+    assert!(scan::scan(&wide(MAX_CONTROL_ELEMENTS as u16 - 2)).is_err());
+}
+
+#[test]
+fn announced_lengths_cost_nothing() {
+    for bytes in [
+        &[0xdf, 0xff, 0xff, 0xff, 0xff][..],
+        &[0x81, 0xa1, b'x', 0xdd, 0xff, 0xff, 0xff, 0xff],
+        &[0x81, 0xa1, b'x', 0xc6, 0xff, 0xff, 0xff, 0xff],
+        &[0x81, 0xa1, b'x', 0xc9, 0xff, 0xff, 0xff, 0xff],
+    ] {
+        assert!(scan::scan(bytes).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_taken_or_refused(kind in 0_u8..0x42, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut buffer = framed(kind, &bytes);
+        let _ = split(&mut buffer);
+        let _ = decode_open(&bytes);
+        let mut raw = BytesMut::from(&bytes[..]);
+        while let Ok(Some(_)) = split(&mut raw) {}
+    }
+
+    #[test]
+    fn any_damaged_frame_is_taken_or_refused(at in 0_usize..100, with in any::<u8>()) {
+        let mut buffer = encoded(&Control::Sockets(sockets()));
+        let at = at % buffer.len();
+        buffer[at] = with;
+        let _ = split(&mut buffer);
+    }
+}

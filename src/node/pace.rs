@@ -1,0 +1,111 @@
+//! When somebody without a link is dialled; pure.
+
+use std::time::{Duration, Instant};
+
+/// The times at which one peer, or one address, is dialled.
+///
+/// A dial is given up when the next one begins, as the retries inside one QUIC handshake grow ever rarer: a path that
+/// is healed is found by the next dial, at most [`SLOW`] later, and within [`FAST`] soon after a loss.
+#[derive(Debug)]
+pub(super) struct Pace {
+    next: Instant,
+    /// Dials under way.
+    under_way: usize,
+    /// Attempts that came to nothing, since the last link.
+    failed: u32,
+    /// When the last link was lost, or a sign came that it may be back.
+    lost: Option<Instant>,
+}
+
+impl Pace {
+    /// Dialled first at this time.
+    pub(super) fn new(first: Instant) -> Self {
+        Self { next: first, under_way: 0, failed: 0, lost: None }
+    }
+
+    /// When it is to be dialled; `None` while it is.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (self.under_way == 0).then_some(self.next)
+    }
+
+    /// Dials are begun at so many addresses: how long they may take. `jitter` is random, so that those who lost each
+    /// other at the same time do not meet halfway for ever.
+    pub(super) fn begin(&mut self, now: Instant, dials: usize, jitter: u64) -> Duration {
+        let fast = self.lost.is_some_and(|lost| now < lost + FAST_FOR);
+        let period = if fast { FAST } else { SLOW };
+        // 85 to 100 %: three dials in ten seconds at the most where nobody is known to be.
+        let period = period.mul_f64(1.0 - 0.15 * (jitter % 1024) as f64 / 1024.0);
+        self.next = now + period;
+        self.under_way = dials;
+        period
+    }
+
+    /// One of the dials has ended.
+    pub(super) fn end(&mut self, linked: bool) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if linked {
+            self.failed = 0;
+        } else if self.under_way == 0 {
+            self.failed = self.failed.saturating_add(1);
+        }
+    }
+
+    /// A dial has come to nothing since the last link.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed > 0
+    }
+
+    /// The link was lost, or others came back: dial afresh, from this time on.
+    pub(super) fn hurry(&mut self, now: Instant, first: Instant) {
+        self.lost = Some(now);
+        self.next = first;
+    }
+}
+
+/// How often somebody is dialled whose link was lost not long ago.
+const FAST: Duration = Duration::from_secs(1);
+/// How long that goes on.
+const FAST_FOR: Duration = Duration::from_secs(10);
+/// How often afterwards, and how often somebody who was never reached.
+const SLOW: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dials that come to nothing, at their times in seconds.
+    fn dials(pace: &mut Pace, start: Instant, until: f64, jitter: u64) -> Vec<f64> {
+        let mut times = Vec::new();
+        loop {
+            let now = pace.due().unwrap();
+            if (now - start).as_secs_f64() > until {
+                return times;
+            }
+            times.push((now - start).as_secs_f64());
+            let limit = pace.begin(now, 1, jitter);
+            assert_eq!(pace.due(), None, "one at a time");
+            pace.end(false);
+            assert_eq!(pace.due(), Some(now + limit));
+        }
+    }
+
+    #[test]
+    fn an_address_where_nobody_is_known_to_be_is_dialled_thrice_in_ten_seconds() {
+        for jitter in [0, 500, 1023] {
+            let start = Instant::now();
+            let times = dials(&mut Pace::new(start), start, 60.0, jitter);
+            assert!(times.windows(4).all(|four| four[3] - four[0] > 10.0), "{times:?}");
+            assert!(times.windows(2).all(|two| two[1] - two[0] <= 4.0), "{times:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_peer_is_dialled_each_second_at_first() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.hurry(start, start);
+        let times = dials(&mut pace, start, 30.0, 0);
+        assert_eq!(times.iter().filter(|&&time| time < 10.0).count(), 10);
+        assert!(times.windows(2).all(|two| two[1] - two[0] <= 4.0));
+    }
+}

@@ -1,0 +1,399 @@
+//! Who is in the mesh, where they may be reached, and who has to be dialled.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::events::Event;
+use super::hall::{Hall, State};
+use super::pace::Pace;
+use crate::discovery::Found;
+use crate::id::NodeId;
+use crate::link::{CloseCode, DialError};
+use crate::session::Arbiter;
+
+/// Another node: linked, lost, or only heard of.
+pub(super) struct Peer {
+    pub(super) arbiter: Arbiter,
+    /// What it called itself.
+    pub(super) name: String,
+    /// Where each source says that it is.
+    hints: BTreeMap<usize, Hint>,
+    /// Where it was authenticated in this life of ours, the latest first.
+    proven: Vec<SocketAddr>,
+    pub(super) pace: Pace,
+    /// Since when there is no link.
+    unlinked: Instant,
+    /// What went wrong at last, so that the same is told once.
+    pub(super) trouble: Option<String>,
+}
+
+struct Hint {
+    incarnation: Option<u64>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// Somebody is said to be here; who, a handshake tells.
+pub(super) struct Address {
+    source: usize,
+    /// Who was here at last; this node itself is not dialled again.
+    node: Option<NodeId>,
+    pace: Pace,
+    trouble: Option<String>,
+}
+
+impl Peer {
+    fn new(now: Instant, arbitrates: bool) -> Self {
+        Self {
+            arbiter: Arbiter::new(arbitrates),
+            name: String::new(),
+            hints: BTreeMap::new(),
+            proven: Vec::new(),
+            pace: Pace::new(now + if arbitrates { Duration::ZERO } else { YIELD }),
+            unlinked: now,
+            trouble: None,
+        }
+    }
+
+    /// The link has ended, but not because the peer has left.
+    pub(super) fn lost(&mut self, now: Instant, arbitrates: bool) {
+        self.unlinked = now;
+        self.pace.hurry(now, now + if arbitrates { Duration::ZERO } else { YIELD });
+    }
+
+    /// It has left or died: dialled again only when a source sees it again.
+    pub(super) fn gone(&mut self, now: Instant) {
+        self.unlinked = now;
+        self.hints.clear();
+        self.proven.clear();
+    }
+
+    pub(super) fn proven_at(&mut self, address: SocketAddr) {
+        self.proven.retain(|known| *known != address);
+        self.proven.insert(0, address);
+        self.proven.truncate(MAX_ADDRESSES);
+    }
+
+    /// Where to dial, the likeliest first.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let mut addresses = self.proven.clone();
+        for address in self.hints.values().flat_map(|hint| &hint.addresses) {
+            if !addresses.contains(address) {
+                addresses.push(*address);
+            }
+        }
+        addresses.truncate(MAX_ADDRESSES);
+        addresses
+    }
+}
+
+impl State {
+    /// The peer, which may be new.
+    pub(super) fn peer(&mut self, own: NodeId, node: NodeId, now: Instant) -> &mut Peer {
+        self.peers.entry(node).or_insert_with(|| Peer::new(now, own < node))
+    }
+
+    /// There is a connection with the peer, whether it is the link or may become it.
+    fn is_connected(&self, node: NodeId) -> bool {
+        self.connections.values().any(|connected| connected.peer == node)
+    }
+
+    /// Until each source has finished its first pass, and each candidate is open or was tried in vain.
+    pub(super) fn is_settled(&self) -> bool {
+        let open = |node: &NodeId| {
+            let mut links = self.connections.values().filter(|connected| connected.peer == *node);
+            links.any(|connected| connected.session.knows_sockets())
+        };
+        self.sources.iter().all(|source| source.first_pass)
+            && self.peers.iter().all(|(node, peer)| {
+                open(node) || peer.pace.has_failed() || !self.is_connected(*node) && peer.addresses().is_empty()
+            })
+            && self.addresses.values().all(|address| address.node.is_some() || address.pace.has_failed())
+    }
+
+    /// Forgets whom nobody has vouched for in a long time.
+    fn forget(&mut self, now: Instant) {
+        let connected: Vec<NodeId> = self.connections.values().map(|connected| connected.peer).collect();
+        self.peers.retain(|node, peer| {
+            let kept = connected.contains(node) || !peer.hints.is_empty();
+            kept || now.saturating_duration_since(peer.unlinked) < FORGOTTEN_AFTER
+        });
+    }
+}
+
+impl Hall {
+    /// A discovery source has said something.
+    pub(super) fn handle_found(&self, source: usize, found: Found) {
+        let now = self.env.now();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        match found {
+            Found::Seen { node: Some(node), .. } if node == self.id => {}
+            Found::Seen { node: Some(node), incarnation, addresses } => {
+                self.seen(state, now, source, node, incarnation, addresses);
+            }
+            Found::Seen { node: None, addresses, .. } => {
+                let addresses = &addresses[..addresses.len().min(MAX_ADDRESSES)];
+                state.addresses.retain(|at, address| address.source != source || addresses.contains(at));
+                for at in addresses {
+                    let new = || Address { source, node: None, pace: Pace::new(now), trouble: None };
+                    state.addresses.entry(*at).or_insert_with(new);
+                }
+            }
+            Found::Gone { node, incarnation } => self.gone(state, now, node, incarnation),
+            Found::FirstPass => {
+                if let Some(looking) = state.sources.get_mut(source) {
+                    looking.first_pass = true;
+                }
+            }
+            Found::Report(report) => {
+                if let Some(looking) = state.sources.get_mut(source) {
+                    tracing::debug!(target: "meshmq::node", source = looking.name, %report);
+                    looking.report = Some(report);
+                }
+            }
+        }
+        drop(guard);
+        self.changed.notify_one();
+    }
+
+    fn seen(
+        &self,
+        state: &mut State,
+        now: Instant,
+        source: usize,
+        node: NodeId,
+        incarnation: Option<u64>,
+        mut addresses: Vec<SocketAddr>,
+    ) {
+        if state.peers.len() >= MAX_PEERS && !state.peers.contains_key(&node) {
+            return;
+        }
+        addresses.truncate(MAX_ADDRESSES);
+        let linked = state.is_connected(node);
+        let peer = state.peer(self.id, node, now);
+        if addresses.is_empty() {
+            peer.hints.remove(&source);
+            return;
+        }
+        let hint = Hint { incarnation, addresses };
+        let known = peer.hints.insert(source, hint).is_some_and(|old| old.incarnation == incarnation);
+        if !known && !linked {
+            // It may have been tried in vain before, perhaps in another life.
+            peer.pace.hurry(now, now + if self.id < node { Duration::ZERO } else { YIELD });
+        }
+    }
+
+    /// The process is dead: its links are closed now instead of after seconds of silence.
+    fn gone(&self, state: &mut State, now: Instant, node: NodeId, incarnation: u64) {
+        let Some(peer) = state.peers.get_mut(&node) else { return };
+        peer.hints.retain(|_, hint| hint.incarnation.is_some_and(|life| life != incarnation));
+        if peer.arbiter.incarnation().is_none_or(|life| life == incarnation) {
+            peer.proven.clear();
+        }
+        let dead: Vec<_> = state
+            .connections
+            .iter()
+            .filter(|(_, connected)| connected.peer == node)
+            .filter(|(_, connected)| connected.session.peer().is_some_and(|hello| hello.incarnation == incarnation))
+            .map(|(id, _)| *id)
+            .collect();
+        for connection in dead {
+            self.end_connection(state, now, connection, CloseCode::Done, "its process has ended");
+        }
+    }
+
+    /// Dials whom it is time to dial, and says when that is next.
+    pub(super) fn dial_due(self: &Arc<Self>, state: &mut State, now: Instant) -> Option<Instant> {
+        state.forget(now);
+        let mut next: Option<Instant> = None;
+        let mut later = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
+        let connected: Vec<NodeId> = state.connections.values().map(|connected| connected.peer).collect();
+        for (at, address) in &mut state.addresses {
+            let busy = address.node.is_some_and(|node| node == self.id || connected.contains(&node));
+            let Some(due) = address.pace.due().filter(|_| !busy) else { continue };
+            if due > now {
+                later(due);
+                continue;
+            }
+            let limit = address.pace.begin(now, 1, self.jitter());
+            self.dial(Wanted::Anybody, *at, Duration::ZERO, limit);
+            later(now + limit);
+        }
+        for (node, peer) in &mut state.peers {
+            let Some(due) = peer.pace.due().filter(|_| !connected.contains(node)) else { continue };
+            // Where an address is dialled for its own sake, once is enough.
+            let mut addresses = peer.addresses();
+            addresses
+                .retain(|at| state.addresses.get(at).is_none_or(|address| address.node.is_some_and(|n| n != *node)));
+            if addresses.is_empty() {
+                continue;
+            }
+            if due > now {
+                later(due);
+                continue;
+            }
+            let limit = peer.pace.begin(now, addresses.len(), self.jitter());
+            for (nth, at) in addresses.into_iter().enumerate() {
+                self.dial(Wanted::Peer(*node), at, STAGGER * nth as u32, limit);
+            }
+            later(now + limit);
+        }
+        next
+    }
+
+    fn dial(self: &Arc<Self>, wanted: Wanted, at: SocketAddr, after: Duration, limit: Duration) {
+        let hall = self.clone();
+        self.env.spawn(async move {
+            let result = tokio::select! {
+                biased;
+                () = hall.over.cancelled() => return,
+                result = hall.dialled(wanted, at, after, limit) => result,
+            };
+            let adopted = match result {
+                Some(Ok(connection)) => {
+                    let peer = connection.peer();
+                    tracing::debug!(target: "meshmq::node", node = %hall.id.short(), peer = %peer.short(), %at, "dialled");
+                    hall.adopt(connection);
+                    Some(peer)
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(target: "meshmq::node", node = %hall.id.short(), %error, "a dial came to nothing");
+                    hall.dial_failed(wanted, at, error);
+                    None
+                }
+                None => None,
+            };
+            hall.dial_ended(wanted, at, adopted);
+        });
+    }
+
+    async fn dialled(
+        &self,
+        wanted: Wanted,
+        at: SocketAddr,
+        after: Duration,
+        limit: Duration,
+    ) -> Option<Result<crate::link::Connection, DialError>> {
+        if after > Duration::ZERO {
+            self.env.sleep(after).await;
+            if let Wanted::Peer(node) = wanted
+                && self.lock().is_connected(node)
+            {
+                return None;
+            }
+        }
+        let time = limit.saturating_sub(after);
+        let silent = || Err(DialError::Silent { address: at, time });
+        Some(self.env.timeout(time, self.endpoint.dial(at)).await.unwrap_or_else(silent))
+    }
+
+    fn dial_failed(&self, wanted: Wanted, at: SocketAddr, error: DialError) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let trouble = match wanted {
+            Wanted::Anybody => state.addresses.get_mut(&at).map(|address| &mut address.trouble),
+            Wanted::Peer(node) => state.peers.get_mut(&node).map(|peer| &mut peer.trouble),
+        };
+        let Some(trouble) = trouble else { return };
+        let told = error.to_string();
+        let new = trouble.as_ref() != Some(&told);
+        *trouble = Some(told);
+        // Silence is no news: the report of a node that stays alone tells of it.
+        if new && let DialError::Failed { address, why } = error {
+            self.emit(Event::NoLink { address, why });
+        }
+    }
+
+    fn dial_ended(&self, wanted: Wanted, at: SocketAddr, adopted: Option<NodeId>) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        match wanted {
+            Wanted::Anybody => {
+                if let Some(address) = state.addresses.get_mut(&at) {
+                    address.pace.end(adopted.is_some());
+                    address.node = adopted.or(address.node);
+                }
+            }
+            Wanted::Peer(node) => {
+                if let Some(peer) = state.peers.get_mut(&node) {
+                    peer.pace.end(adopted == Some(node));
+                    if adopted.is_some_and(|other| other != node) {
+                        // Somebody else is there now.
+                        peer.proven.retain(|known| *known != at);
+                        peer.hints.values_mut().for_each(|hint| hint.addresses.retain(|known| *known != at));
+                        peer.hints.retain(|_, hint| !hint.addresses.is_empty());
+                    }
+                }
+            }
+        }
+        drop(guard);
+        self.changed.notify_one();
+    }
+
+    /// One link is back: so may be the others.
+    pub(super) fn redial_lost(&self, state: &mut State, now: Instant) {
+        let connected: Vec<NodeId> = state.connections.values().map(|connected| connected.peer).collect();
+        for (node, peer) in &mut state.peers {
+            if !connected.contains(node) && !peer.proven.is_empty() {
+                peer.pace.hurry(now, now);
+            }
+        }
+        for address in state.addresses.values_mut() {
+            if address.node.is_some_and(|node| !connected.contains(&node)) {
+                address.pace.hurry(now, now);
+            }
+        }
+    }
+
+    /// The link with a node was lost: who dials it by address does so afresh as well.
+    pub(super) fn hurry_addresses(&self, state: &mut State, now: Instant, node: NodeId) {
+        for address in state.addresses.values_mut().filter(|address| address.node == Some(node)) {
+            address.pace.hurry(now, now);
+        }
+    }
+
+    /// What was tried, and what to do, for whoever wonders why nobody is there.
+    pub(super) fn lonely_report(&self, state: &State) -> String {
+        let mut lines = vec![format!("mesh `{}`: nobody found yet", self.mesh)];
+        for source in &state.sources {
+            lines.push(format!("  {}: {}", source.name, source.report.as_deref().unwrap_or("nobody seen")));
+        }
+        let troubles = state.addresses.values().filter_map(|address| address.trouble.as_ref());
+        let troubles = troubles.chain(state.peers.values().filter_map(|peer| peer.trouble.as_ref()));
+        lines.extend(troubles.map(|trouble| format!("  tried {trouble}")));
+        if state.sources.is_empty() {
+            lines.push("  nobody was looked for: discovery is off and no peer is named".into());
+        }
+        lines.push(format!(
+            "to do: start another node of mesh `{}` with the same key, or name the address of one as a peer; this node listens on {}",
+            self.mesh,
+            self.endpoint.local_addr()
+        ));
+        lines.join("\n")
+    }
+
+    pub(super) fn jitter(&self) -> u64 {
+        // Without randomness all wait equally long, which is no harm to what is right.
+        self.env.random_u64().unwrap_or(0)
+    }
+}
+
+/// Whom a dial is for.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    Anybody,
+    Peer(NodeId),
+}
+
+/// How much later the larger id dials, so that one handshake is the normal case.
+const YIELD: Duration = Duration::from_millis(250);
+/// Between the dials to two addresses of one peer.
+const STAGGER: Duration = Duration::from_millis(100);
+/// Most addresses of a peer, and of a source that names no peer.
+const MAX_ADDRESSES: usize = 16;
+/// Most peers that are remembered without a link.
+const MAX_PEERS: usize = 1024;
+/// How long a lost peer is dialled that no source vouches for.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);

@@ -1,0 +1,221 @@
+//! Which lanes have to be: one for each matched pair of sockets, opened by the sending side.
+
+use std::sync::Arc;
+
+use super::events::Event;
+use super::hall::{Hall, State};
+use super::links::Connected;
+use crate::id::SocketId;
+use crate::link::{self, Carried, CloseCode, Connection, LaneStream, OpeningError};
+use crate::pattern::lane::{LanePeer, SocketEnd, Violation};
+use crate::session::{Change, ConnectionId};
+use crate::wire::control::{SocketEntry, SocketKind};
+use crate::wire::limits::{LANES_AT_FIRST, MAX_LANES};
+
+impl Hall {
+    /// A socket of this node has opened: peers are told, and it meets those that match.
+    pub(super) fn route_own(self: &Arc<Self>, state: &mut State, own: &SocketEntry) {
+        for other in matches(state, own.kind.matching(), &own.channel) {
+            let (sender, receiver) = if own.kind.opens_lane() { (own.id, other) } else { (other, own.id) };
+            self.open_in_memory(state, sender, receiver);
+        }
+        let open: Vec<_> =
+            state.connections.iter().filter(|(_, connected)| connected.open).map(|(id, _)| *id).collect();
+        for id in open {
+            let Some(connected) = state.connections.get_mut(&id) else { continue };
+            if connected.connection.grants().allows(own.kind.matching(), &own.channel) {
+                connected.session.tell_opened(own.clone());
+                connected.say.notify_one();
+            }
+            let theirs: Vec<_> =
+                connected.session.sockets().values().filter(|their| meet(own, their)).cloned().collect();
+            for their in theirs {
+                self.match_pair(state, id, own.id, &their);
+            }
+        }
+    }
+
+    /// The peer's sockets have changed.
+    pub(super) fn route_theirs(self: &Arc<Self>, state: &mut State, id: ConnectionId, change: &Change) {
+        for their in &change.opened {
+            let Some(connected) = state.connections.get(&id) else { return };
+            if !connected.connection.grants().allows(their.kind, &their.channel) {
+                self.emit(Event::NotGranted { node: connected.peer, channel: their.channel.clone() });
+                continue;
+            }
+            for own in matches(state, their.kind.matching(), &their.channel) {
+                self.match_pair(state, id, own, their);
+            }
+        }
+    }
+
+    /// A socket of this node and one of the peer match.
+    fn match_pair(self: &Arc<Self>, state: &mut State, id: ConnectionId, own: SocketId, their: &SocketEntry) {
+        let Some(connected) = state.connections.get_mut(&id) else { return };
+        if !connected.connection.grants().allows(their.kind, &their.channel) {
+            return;
+        }
+        if their.kind.opens_lane() {
+            // Some more than there are pairs: one that ends and one that begins may overlap.
+            connected.allowed += 1;
+            connected.connection.allow_lanes(connected.allowed.saturating_add(LANES_AT_FIRST).min(MAX_LANES));
+            return;
+        }
+        if connected.lanes.contains(&(own, their.id)) {
+            return;
+        }
+        if connected.lanes.len() >= MAX_LANES as usize {
+            self.emit(Event::TooManyLanes { node: connected.peer, channel: their.channel.clone() });
+            return;
+        }
+        connected.lanes.insert((own, their.id));
+        self.env.spawn(self.clone().lane_out(id, connected.connection.clone(), own, their.clone()));
+    }
+
+    /// Opens a lane to a peer's socket and carries it to its end.
+    async fn lane_out(self: Arc<Self>, id: ConnectionId, connection: Connection, own: SocketId, their: SocketEntry) {
+        let Ok(stream) = connection.open_lane().await else { return };
+        let prepared = {
+            let state = self.lock();
+            let socket = state.sockets.get(&own);
+            let connected = state.connections.get(&id);
+            connected.zip(socket).map(|(connected, socket)| {
+                let peer = self.lane_peer(connected, their.id, their.slots);
+                (socket.end.clone(), peer)
+            })
+        };
+        // The socket, or the link, has ended while the lane waited for its turn.
+        if let Some((end, peer)) = prepared {
+            let end = end.open_lane(peer, self.env.now());
+            self.carry_lane(id, stream, end).await;
+        }
+        if let Some(connected) = self.lock().connections.get_mut(&id) {
+            connected.lanes.remove(&(own, their.id));
+        }
+    }
+
+    /// A peer has opened a lane.
+    pub(super) async fn lane_in(self: Arc<Self>, id: ConnectionId, mut stream: LaneStream) {
+        let open = match link::read_open(&mut stream, &self.env).await {
+            Ok(open) => open,
+            Err(OpeningError::Violation(violation)) => return self.violated(id, violation),
+            Err(error) => {
+                tracing::debug!(target: "meshmq::node", %error, "a lane did not come about");
+                return;
+            }
+        };
+        let accepted = {
+            let state = self.lock();
+            let Some(connected) = state.connections.get(&id) else { return };
+            // The socket may have closed meanwhile, which the peer could not know: the lane is dropped, the link stays.
+            let Some(socket) = state.sockets.get(&open.to) else { return };
+            if socket.entry.kind != open.kind.matching() {
+                Err(Violation("a lane to a socket of another kind"))
+            } else if !connected.connection.grants().allows(open.kind, &socket.entry.channel) {
+                Err(Violation("a lane that the peer has no grant for"))
+            } else {
+                Ok((socket.end.clone(), self.lane_peer(connected, open.from, false)))
+            }
+        };
+        let end = accepted.and_then(|(end, peer)| end.accept_lane(peer, &open, self.env.now()));
+        match end {
+            Ok(end) => self.carry_lane(id, stream, end).await,
+            Err(violation) => self.violated(id, violation),
+        }
+    }
+
+    async fn carry_lane(&self, id: ConnectionId, stream: LaneStream, end: Arc<dyn crate::pattern::lane::LaneEnd>) {
+        let (number, carried) = {
+            let mut state = self.lock();
+            state.lanes += 1;
+            state.lanes_carried += 1;
+            (state.lanes_carried, state.connections.get(&id).map(|connected| connected.carried.clone()))
+        };
+        if let Some(carried) = &carried {
+            carried.insert(number, end.clone());
+        }
+        let over = tokio::select! {
+            biased;
+            () = self.over.cancelled() => Carried::Lost,
+            over = link::carry(stream, end, self.env.clone()) => over,
+        };
+        if let Some(carried) = &carried {
+            carried.remove(number);
+        }
+        self.lane_over();
+        if let Carried::Violation(violation) = over {
+            self.violated(id, violation);
+        }
+    }
+
+    fn open_in_memory(self: &Arc<Self>, state: &mut State, sender: SocketId, receiver: SocketId) {
+        let (Some(from), Some(to)) = (state.sockets.get(&sender), state.sockets.get(&receiver)) else { return };
+        let (from, to, slots) = (from.end.clone(), to.end.clone(), to.entry.slots);
+        state.lanes += 1;
+        self.env.spawn(self.clone().lane_in_memory(from, sender, to, receiver, slots));
+    }
+
+    async fn lane_in_memory(
+        self: Arc<Self>,
+        from: Arc<dyn SocketEnd>,
+        sender: SocketId,
+        to: Arc<dyn SocketEnd>,
+        receiver: SocketId,
+        slots: bool,
+    ) {
+        let peer = |socket, slots| LanePeer { node: self.id, socket, slots, max_message: self.max_message };
+        let sending = from.open_lane(peer(receiver, slots), self.env.now());
+        let (sender, env) = (peer(sender, false), self.env.clone());
+        let carried =
+            link::carry_in_memory(sending, move |open| to.accept_lane(sender, open, env.now()), self.env.clone());
+        tokio::select! {
+            biased;
+            () = self.over.cancelled() => {}
+            _ = carried => {}
+        }
+        self.lane_over();
+    }
+
+    fn lane_over(&self) {
+        self.lock().lanes -= 1;
+        self.progress.notify_one();
+    }
+
+    fn lane_peer(&self, connected: &Connected, socket: SocketId, slots: bool) -> LanePeer {
+        let max_message = connected.session.peer().map_or(0, |hello| hello.max_message);
+        let max_message = usize::try_from(max_message).unwrap_or(usize::MAX);
+        LanePeer { node: connected.peer, socket, slots, max_message }
+    }
+
+    /// The peer broke the protocol on a lane: its link closes.
+    fn violated(&self, id: ConnectionId, violation: Violation) {
+        let mut guard = self.lock();
+        self.end_connection(&mut guard, self.env.now(), id, CloseCode::Violation, &violation.to_string());
+    }
+
+    /// Somebody of the matching kind is on the socket's channel, here or at a peer.
+    pub(super) fn has_match(&self, state: &State, own: &SocketEntry) -> bool {
+        let open = state.connections.values().filter(|connected| connected.open);
+        let mut theirs = open.flat_map(|connected| connected.session.sockets().values());
+        !matches(state, own.kind.matching(), &own.channel).is_empty() || theirs.any(|their| meet(own, their))
+    }
+
+    /// The channels on which there is a socket of this kind.
+    pub(super) fn channels_of(state: &State, kind: SocketKind) -> Vec<&str> {
+        let own = state.by_channel.keys().filter(|(of, _)| *of == kind).map(|(_, channel)| channel.as_str());
+        let open = state.connections.values().filter(|connected| connected.open);
+        let theirs = open.flat_map(|connected| connected.session.sockets().values());
+        let theirs = theirs.filter(|their| their.kind == kind).map(|their| their.channel.as_str());
+        own.chain(theirs).collect()
+    }
+}
+
+/// This node's sockets of a kind on a channel.
+fn matches(state: &State, kind: SocketKind, channel: &str) -> Vec<SocketId> {
+    let ids = state.by_channel.get(&(kind, channel.to_owned()));
+    ids.into_iter().flatten().copied().collect()
+}
+
+fn meet(own: &SocketEntry, their: &SocketEntry) -> bool {
+    own.kind.matching() == their.kind && own.channel == their.channel
+}
