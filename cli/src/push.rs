@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -108,24 +108,23 @@ fn wanted(push: &Push) -> String {
 }
 
 async fn conclude(end: anyhow::Result<Waited<()>>, push: &Push, node: &Node, say: Say) -> anyhow::Result<Exit> {
-    let exit = match end? {
-        Waited::Ready(()) => Exit::Ok,
-        Waited::TimedOut => Exit::TimedOut,
-        Waited::Stopped => {
-            // The signal asks for an end, not for a loss: whoever pulls now still gets what was accepted.
-            let _ = tokio::time::timeout(DRAIN, push.flush()).await;
-            Exit::Interrupted
-        }
+    let pullers = push.pullers();
+    let (exit, drain) = match end? {
+        Waited::Ready(()) => (Exit::Ok, DRAIN),
+        Waited::TimedOut => (Exit::TimedOut, Duration::ZERO),
+        // The signal asks for an end, not for a loss: whoever pulls now still gets what was accepted.
+        Waited::Stopped if pullers > 0 => (Exit::Interrupted, DRAIN),
+        Waited::Stopped => (Exit::Interrupted, Duration::ZERO),
     };
-    let (left, pullers) = (unsettled(push), push.pullers());
-    node.shutdown(DRAIN).await;
+    let left = node.shutdown(drain).await.len() as u64;
     if left > 0 {
         let why = match (exit, pullers) {
             (Exit::Interrupted, _) => "interrupted",
             (_, 0) => "timed out with no puller",
             _ => "timed out",
         };
-        say.error(&exit.because(format!("{why} on channel {:?}: {} not acknowledged", push.channel(), counted(left, "message"))));
+        let left = counted(left, "message");
+        say.error(&exit.because(format!("{why} on channel {:?}: {left} not acknowledged", push.channel())));
         return Ok(exit);
     }
     let now = push.metrics();
