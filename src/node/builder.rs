@@ -16,7 +16,7 @@ use super::{Host, Node};
 use crate::discovery::{Advert, Finder, Fixed, InvalidPeer, Local, PeerAddress, Source};
 use crate::env::{BoxFuture, Env, OwnThread};
 use crate::link::{Endpoint, OpenError};
-use crate::trust::{Credentials, Identity, IdentityError, KeyError, Mesh, MeshKey, TrustError};
+use crate::trust::{Credentials, Identity, IdentityError, KeyError, Mesh, MeshKey};
 use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESSAGE, MAX_MESSAGE_CEILING, MAX_NODE_NAME};
 
 /// Options of a node; await it to join the mesh.
@@ -25,7 +25,7 @@ use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESSAGE, MAX_MESSAGE_CEILING, M
 /// |---|---|
 /// | [`name`](Self::name) | the first characters of the node's id |
 /// | [`key`](Self::key), [`key_file`](Self::key_file) | the key in the user's configuration folder, made on first use |
-/// | [`identity_file`](Self::identity_file) | none: a new identity each time |
+/// | [`identity_file`](Self::identity_file) | none: another identity after each start |
 /// | [`peer`](Self::peer) | none |
 /// | [`listen`](Self::listen) | a free port, on all addresses |
 /// | [`local_folder`](Self::local_folder) | a folder of this user that goes with the session |
@@ -37,7 +37,6 @@ pub struct Builder {
     mesh: String,
     name: Option<String>,
     key: Key,
-    /// `None`: another identity in each life.
     identity: Option<PathBuf>,
     peers: Vec<String>,
     listen: Option<SocketAddr>,
@@ -73,7 +72,7 @@ pub enum JoinError {
     /// The mesh key can not be had.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The kept identity can not be had.
+    /// The kept identity can not be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The address of a peer is not one.
@@ -141,8 +140,8 @@ impl Builder {
         self
     }
 
-    /// A file that keeps the node's identity, made on first use: it comes back as the same node. The file is locked, a
-    /// second process with it is refused.
+    /// Keeps the node's identity in this file, which is made if it is not there: the node has the same id after a
+    /// restart. The file is locked for as long as the node lives.
     pub fn identity_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.identity = Some(path.into());
         self
@@ -232,13 +231,13 @@ impl Builder {
         }
         sources.extend(peers.into_iter().map(|peer| Arc::new(Fixed::new(peer)) as Arc<dyn Source>));
 
-        let untrusted = |error: TrustError| JoinError::Trust(error.to_string());
-        let mesh = Mesh::derive(&key, &self.mesh).map_err(untrusted)?;
-        let identity = match &self.identity {
-            Some(path) => Identity::kept(path, &*env.random)?,
+        let mesh = Mesh::derive(&key, &self.mesh).map_err(|error| JoinError::Trust(error.to_string()))?;
+        let identity = match self.identity {
+            Some(path) => Identity::kept(&path, &*env.random)?,
             None => Identity::ephemeral(&*env.random)?,
         };
-        let credentials = Credentials::new(&mesh, &identity, &env).map_err(untrusted)?;
+        let credentials =
+            Credentials::new(&mesh, &identity, &env).map_err(|error| JoinError::Trust(error.to_string()))?;
         let endpoint = open(&env, &credentials, self.listen)?;
         let id = credentials.node;
         let advert = Advert {
@@ -261,7 +260,7 @@ impl Builder {
             endpoint,
             looking,
         );
-        let host = Arc::new(Host { hall: hall.clone(), linger: self.linger, thread });
+        let host = Arc::new(Host { hall: hall.clone(), linger: self.linger, thread, _identity: identity });
         hall.held_by(&host);
         start(&hall, sources, &advert);
         Ok(Node { host })

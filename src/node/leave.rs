@@ -11,7 +11,6 @@ use crate::pattern::lane::SocketEnd;
 
 /// What a node could not deliver before it ended: see [`Node::shutdown`](crate::Node::shutdown).
 #[derive(Debug, Default)]
-#[must_use = "these messages were accepted, and nobody has handled them"]
 #[non_exhaustive]
 pub struct Undelivered {
     /// In the order in which their sockets were opened, and within each in the order of acceptance.

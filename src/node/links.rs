@@ -16,7 +16,7 @@ use crate::link::{CloseCode, Connection, ControlReader, ControlWriter, LinkLost}
 use crate::pattern::lane::{LaneEnd, Violation};
 use crate::session::{ConnectionId, Ending, Heard, Session, Verdict};
 use crate::wire::control::{self, Control, Hello, REVISION, SocketEntry};
-use crate::wire::limits::{ADMISSION_DEADLINE, LONELY_AFTER};
+use crate::wire::limits::{ADMISSION_DEADLINE, MAX_HANDSHAKES};
 
 /// A connection whose peer is proven.
 pub(super) struct Connected {
@@ -63,7 +63,7 @@ impl From<Violation> for End {
 /// A peer in [`Node::peers`](crate::Node::peers).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct PeerInfo {
+pub struct Peer {
     /// Who it is, as proven by its certificate.
     pub id: NodeId,
     /// What it calls itself; proves nothing.
@@ -106,7 +106,12 @@ impl Hall {
             return;
         }
         if state.connections.values().filter(|connected| connected.peer == node).count() >= MAX_CONNECTIONS {
-            connection.close(CloseCode::TooManyLinks, "too many connections of one node");
+            connection.close(CloseCode::Duplicate, "too many connections of one node");
+            return;
+        }
+        // Whoever has the mesh key can be many nodes.
+        if state.connections.len() >= self.max_links + MAX_HANDSHAKES || !state.has_room_for(node) {
+            connection.close(CloseCode::TooManyLinks, "too many nodes");
             return;
         }
         let peer = state.peer(self.id, node, now);
@@ -319,6 +324,9 @@ impl Hall {
             }
             Heard::Sockets(change) => {
                 self.route_theirs(state, id, &change);
+                if !change.closed.is_empty() {
+                    state.look_for_lonely(now);
+                }
                 drop(guard);
                 self.changed.notify_one();
             }
@@ -425,9 +433,7 @@ impl Hall {
             peer.lost(now, self.id < node);
         }
         self.hurry_addresses(state, now, node);
-        for socket in state.sockets.values_mut() {
-            socket.alone_at = Some(now + LONELY_AFTER);
-        }
+        state.look_for_lonely(now);
         tracing::info!(target: "meshmq::node", node = %self.id.short(), peer = %node.short(), %name, why, "link lost");
         self.emit(Event::PeerLeft { node, name, why: why.into() });
     }
@@ -444,6 +450,9 @@ impl Hall {
             let code = lost.as_ref().and_then(|lost| lost.code);
             if let Some(peer) = state.peers.get_mut(&node) {
                 peer.arbiter.handle_lost(now, id);
+                if !connected.open {
+                    peer.pace.fail();
+                }
                 match code {
                     Some(CloseCode::Goodbye) => peer.gone(now),
                     Some(CloseCode::TooManyLinks | CloseCode::Refused) => {
@@ -459,16 +468,17 @@ impl Hall {
                 }
             }
             self.carry_out(state, now, node);
+            state.forget_unknown(node);
         }
         drop(guard);
         self.changed.notify_one();
         self.progress.notify_one();
     }
 
-    pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
+    pub(super) fn peer_infos(&self) -> Vec<Peer> {
         let state = self.lock();
         let open = state.connections.values().filter(|connected| connected.open);
-        let info = |connected: &Connected| PeerInfo {
+        let info = |connected: &Connected| Peer {
             id: connected.peer,
             name: state.peers.get(&connected.peer).map_or_else(String::new, |peer| peer.name.clone()),
             address: connected.connection.remote_address(),

@@ -1,0 +1,66 @@
+//! The world as meshmq takes it: a host's clock, tasks, sockets, names, discovery and randomness as one value.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshmq::env::{BoxFuture, Env, Network, Random};
+use quinn::AsyncUdpSocket;
+
+use crate::crypto::SeededIds;
+use crate::discovery::Lan;
+use crate::host::Host;
+use crate::network::Life;
+use crate::socket::Socket;
+
+impl Host {
+    /// The world of this host's present life, for [`Builder::env`](meshmq::Builder::env): a node that is built with it
+    /// lives on this host, finds the nodes of its mesh on the other hosts, and ends when the host crashes.
+    pub fn env(&self) -> Env {
+        let world = Arc::new(World { host: self.clone(), life: self.life() });
+        let mut env = Env::new(self.runtime(), world.clone(), self.crypto(), self.certificate_time(), world.clone());
+        env.sources.push(Arc::new(Lan::new(self.clone())));
+        env.connection_ids = Some(Arc::new(move || Box::new(SeededIds(world.host.stream()))));
+        env
+    }
+}
+
+/// A host in one of its lives: sockets are bound in no other.
+struct World {
+    host: Host,
+    life: Life,
+}
+
+impl Network for World {
+    fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Ok(Arc::new(Socket::bind(self.host.sim().network().clone(), self.life, address)?))
+    }
+
+    /// The names of hosts are names; addresses are looked up as themselves.
+    fn resolve(&self, name: String, port: u16) -> BoxFuture<io::Result<Vec<SocketAddr>>> {
+        let sim = self.host.sim().clone();
+        Box::pin(async move {
+            sim.sleep(LOOK_UP).await;
+            let ip = match name.parse() {
+                Ok(ip) => ip,
+                Err(_) if name == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                Err(_) => match sim.network().host_named(&name) {
+                    Some(host) => host.ip().into(),
+                    None => return Err(io::Error::new(io::ErrorKind::NotFound, format!("no host is named `{name}`"))),
+                },
+            };
+            Ok(vec![SocketAddr::new(ip, port)])
+        })
+    }
+}
+
+impl Random for World {
+    fn fill(&self, out: &mut [u8]) -> io::Result<()> {
+        self.host.fill_random(out);
+        Ok(())
+    }
+}
+
+/// How long a name look-up takes: a server on the LAN.
+const LOOK_UP: Duration = Duration::from_millis(1);

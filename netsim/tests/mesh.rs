@@ -1,0 +1,118 @@
+//! Real nodes in the simulated world: who meets whom, and what is the same again.
+
+mod node;
+
+use std::time::Duration;
+
+use meshmq::{MeshKey, Node};
+use netsim::{Hash, Host, Link, Sim};
+
+use node::{KEY, join};
+
+/// The simulator is an argument and not a switch: a node that is built without one uses the operating system.
+#[test]
+fn ordinary_nodes_differ_and_simulated_ones_do_not() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ordinary = || {
+        let listen = ([127, 0, 0, 1], 0).into();
+        let node = Node::builder("sim").key(MeshKey::from_bytes(KEY)).without_local().listen(listen);
+        runtime.block_on(node.into_future()).unwrap().id()
+    };
+    let simulated = |seed| Sim::run(seed, async |sim: Sim| join(&sim.host("a")).await.id()).value;
+    assert_ne!(ordinary(), ordinary());
+    assert_eq!(simulated(1), simulated(1));
+    assert_ne!(simulated(1), simulated(2));
+}
+
+#[test]
+fn nodes_that_a_cut_has_kept_apart_meet_when_it_heals() {
+    Sim::run(1, async |sim: Sim| {
+        let (a, b) = (sim.host("a"), sim.host("b"));
+        sim.cut(&a, &b);
+        let (first, second) = (join(&a).await, join(&b).await);
+        sim.sleep(Duration::from_secs(20)).await;
+        assert!(first.peers().is_empty() && second.peers().is_empty());
+        sim.heal();
+        let healed = sim.elapsed();
+        first.wait_for_peers(1).await.unwrap();
+        second.wait_for_peers(1).await.unwrap();
+        assert!(sim.elapsed() - healed < Duration::from_secs(6), "{:?}", sim.elapsed() - healed);
+    });
+}
+
+#[test]
+fn a_restarted_host_comes_back_as_another_node() {
+    Sim::run(1, async |sim: Sim| {
+        let (a, b) = (sim.host("a"), sim.host("b"));
+        let here = join(&a).await;
+        let stay = |host: Host| async move {
+            let _node = join(&host).await;
+            std::future::pending::<()>().await
+        };
+        b.spawn(stay(b.clone()));
+        here.wait_for_peers(1).await.unwrap();
+        let before = here.peers()[0].id;
+        b.crash();
+        b.restart();
+        b.spawn(stay(b.clone()));
+        while here.peers().iter().all(|peer| peer.id == before) {
+            sim.sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
+
+#[test]
+fn only_the_same_mesh_is_told_and_a_host_is_found_by_its_name() {
+    Sim::run(1, async |sim: Sim| {
+        let (a, b) = (sim.host("a"), sim.host("b"));
+        let here = join(&a).await;
+        let stranger = Node::builder("sim").key(MeshKey::from_bytes([8; 32])).env(b.env()).await.unwrap();
+        sim.sleep(Duration::from_secs(20)).await;
+        assert_eq!((here.peers().len(), stranger.peers().len()), (0, 0));
+        assert_eq!(sim.trace().packets.sent, 0);
+
+        // No discovery, only a name.
+        let mut env = b.env();
+        env.sources.clear();
+        let port = here.local_addr().port();
+        let there =
+            Node::builder("sim").key(MeshKey::from_bytes(KEY)).peer(&format!("a:{port}")).env(env).await.unwrap();
+        there.wait_for_peers(1).await.unwrap();
+        assert_eq!(there.peers()[0].id, here.id());
+    });
+}
+
+/// Many nodes, loss, a cut, a crash: everything that might be decided by an order that is not the seed's.
+#[test]
+fn a_busy_mesh_is_the_same_again() {
+    assert_eq!(busy(5), busy(5));
+    assert_ne!(busy(5), busy(6));
+}
+
+fn busy(seed: u64) -> Hash {
+    let run = Sim::run(seed, async |sim: Sim| {
+        sim.set_link(Link::lan().latency(ms(1)).jitter(ms(4)).loss(0.05).duplicates(0.02));
+        let workers: Vec<_> = (0..4).map(|n| sim.host(&format!("worker {n}"))).collect();
+        let producers: Vec<_> = (0..4).map(|n| sim.host(&format!("producer {n}"))).collect();
+        workers
+            .iter()
+            .for_each(|host| drop(host.spawn(node::work(sim.clone(), host.clone(), node::Ledger::default()))));
+        let pushing: Vec<_> = producers.iter().map(|host| host.spawn(node::push_all(host.clone(), 300))).collect();
+        sim.sleep(ms(150)).await;
+        workers[0].crash();
+        sim.cut(&workers[1], &producers[1]);
+        sim.sleep(ms(500)).await;
+        workers[0].restart();
+        workers[0].spawn(node::work(sim.clone(), workers[0].clone(), node::Ledger::default()));
+        sim.sleep(ms(5000)).await;
+        sim.heal();
+        for pushed in pushing {
+            pushed.await.unwrap();
+        }
+    });
+    run.trace.hash
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
