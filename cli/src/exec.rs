@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::args::PullArgs;
 use crate::exit::Exit;
-use crate::output::Say;
+use crate::output::{Say, counted};
 use crate::pull::wanted;
 use crate::signals::Signals;
 use crate::waiting::{Waited, Waiting};
@@ -50,6 +50,10 @@ pub(crate) async fn run(
         }
     }
     pull.close();
+    if !running.is_empty() {
+        let commands = counted(running.len() as u64, "command");
+        say.note(format_args!("ending once {commands} has ended; interrupt again to end at once"));
+    }
     while running.join_next().await.is_some() {}
     Ok(if left > 0 { Exit::Interrupted } else { Exit::Ok })
 }

@@ -10,6 +10,7 @@ mod exec;
 mod exit;
 mod key;
 mod mesh;
+mod news;
 mod output;
 mod pull;
 mod push;

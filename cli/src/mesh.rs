@@ -10,6 +10,7 @@ use meshmq::{JoinError, MeshKey, Node, OpenError};
 
 use crate::args::CommonArgs;
 use crate::exit::Exit;
+use crate::news;
 use crate::output::Say;
 
 /// Largest message that the command line sends and receives, in bytes: the library's default.
@@ -34,12 +35,17 @@ pub(crate) async fn join(args: &CommonArgs, say: Say) -> anyhow::Result<Node> {
         builder = builder.peer(peer);
     }
     let node = builder.await.map_err(refused_to_join)?;
-    say.detail(format_args!("node {} joined mesh {:?}", node.id(), node.mesh()));
+    say.detail(format_args!("node {} of mesh {:?} on {}", node.id(), node.mesh(), node.local_addr()));
+    tokio::spawn(news::tell(node.events(), say));
     Ok(node)
 }
 
+/// A node could not start: some of it is the user's mistake.
 fn refused_to_join(error: JoinError) -> anyhow::Error {
-    error.into()
+    match error {
+        JoinError::Peer(_) | JoinError::Name => Exit::Usage.because(error),
+        _ => error.into(),
+    }
 }
 
 /// A socket could not be opened: the channel's name is the user's mistake.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -108,28 +108,23 @@ fn wanted(push: &Push) -> String {
 }
 
 async fn conclude(end: anyhow::Result<Waited<()>>, push: &Push, node: &Node, say: Say) -> anyhow::Result<Exit> {
-    let exit = match end? {
-        Waited::Ready(()) => Exit::Ok,
-        Waited::TimedOut => Exit::TimedOut,
-        Waited::Stopped => {
-            // The signal asks for an end, not for a loss: whoever pulls now still gets what was accepted.
-            let _ = tokio::time::timeout(DRAIN, push.flush()).await;
-            Exit::Interrupted
-        }
+    let pullers = push.pullers();
+    let (exit, drain) = match end? {
+        Waited::Ready(()) => (Exit::Ok, DRAIN),
+        Waited::TimedOut => (Exit::TimedOut, Duration::ZERO),
+        // The signal asks for an end, not for a loss: whoever pulls now still gets what was accepted.
+        Waited::Stopped if pullers > 0 => (Exit::Interrupted, DRAIN),
+        Waited::Stopped => (Exit::Interrupted, Duration::ZERO),
     };
-    let (left, pullers) = (unsettled(push), push.pullers());
-    node.shutdown(DRAIN).await;
+    let left = node.shutdown(drain).await.len() as u64;
     if left > 0 {
         let why = match (exit, pullers) {
             (Exit::Interrupted, _) => "interrupted",
             (_, 0) => "timed out with no puller",
             _ => "timed out",
         };
-        say.error(&exit.because(format!(
-            "{why} on channel {:?}: {} not acknowledged",
-            push.channel(),
-            counted(left, "message")
-        )));
+        let left = counted(left, "message");
+        say.error(&exit.because(format!("{why} on channel {:?}: {left} not acknowledged", push.channel())));
         return Ok(exit);
     }
     let now = push.metrics();
@@ -197,8 +192,9 @@ fn read(args: &PushArgs) -> mpsc::Receiver<io::Result<Vec<Bytes>>> {
     let (ready, messages) = mpsc::channel(AHEAD);
     std::thread::spawn(move || {
         for file in files {
-            let read = open(&file)
-                .and_then(|input| if whole { read_whole(input, &ready) } else { read_parts(input, separator, &ready) });
+            let read = open(&file).and_then(|input| {
+                if whole { read_whole(input, &ready) } else { read_parts(input, separator, &ready) }
+            });
             if let Err(error) = read {
                 // The command may have ended: then nobody is left to be told.
                 let _ = ready.blocking_send(Err(named(&file, error)));
@@ -219,10 +215,7 @@ fn named(file: &Path, error: io::Error) -> io::Error {
 }
 
 fn too_long(what: impl std::fmt::Display) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("{what} is longer than {} MiB, the most that a message may have", MAX_MESSAGE >> 20),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what} is longer than {} MiB, the most that a message may have", MAX_MESSAGE >> 20))
 }
 
 type Ready = mpsc::Sender<io::Result<Vec<Bytes>>>;
