@@ -1,5 +1,7 @@
 //! Real nodes in the simulated world: who meets whom, and what is the same again.
 
+#![allow(clippy::unwrap_used)]
+
 mod node;
 
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use meshmq::{MeshKey, Node};
 use netsim::{Hash, Host, Link, Sim};
 
-use node::{KEY, join};
+use node::{KEY, Ledger, join, push_all, work};
 
 /// The simulator is an argument and not a switch: a node that is built without one uses the operating system.
 #[test]
@@ -94,21 +96,24 @@ fn busy(seed: u64) -> Hash {
         sim.set_link(Link::lan().latency(ms(1)).jitter(ms(4)).loss(0.05).duplicates(0.02));
         let workers: Vec<_> = (0..4).map(|n| sim.host(&format!("worker {n}"))).collect();
         let producers: Vec<_> = (0..4).map(|n| sim.host(&format!("producer {n}"))).collect();
-        workers
-            .iter()
-            .for_each(|host| drop(host.spawn(node::work(sim.clone(), host.clone(), node::Ledger::default()))));
-        let pushing: Vec<_> = producers.iter().map(|host| host.spawn(node::push_all(host.clone(), 300))).collect();
+        let ledger = Ledger::default();
+        for host in &workers {
+            host.spawn(work(sim.clone(), host.clone(), ledger.clone()));
+        }
+        let pushing: Vec<_> = producers.iter().map(|host| host.spawn(push_all(host.clone(), 300))).collect();
+
         sim.sleep(ms(150)).await;
         workers[0].crash();
         sim.cut(&workers[1], &producers[1]);
         sim.sleep(ms(500)).await;
         workers[0].restart();
-        workers[0].spawn(node::work(sim.clone(), workers[0].clone(), node::Ledger::default()));
+        workers[0].spawn(work(sim.clone(), workers[0].clone(), ledger.clone()));
         sim.sleep(ms(5000)).await;
         sim.heal();
         for pushed in pushing {
             pushed.await.unwrap();
         }
+        assert!(ledger.handled().len() >= 4 * 300, "{}", ledger.handled().len());
     });
     run.trace.hash
 }

@@ -1,5 +1,7 @@
 //! Two real nodes on a simulated network: every accepted message is handled, and it happens the same again.
 
+#![allow(clippy::unwrap_used)]
+
 mod node;
 
 use std::collections::BTreeSet;

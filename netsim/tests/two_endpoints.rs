@@ -1,5 +1,7 @@
 //! quinn alone on the simulated network: two endpoints with mutual TLS, loss, crashes, and the same trace again.
 
+#![allow(clippy::unwrap_used)]
+
 mod quic;
 
 use std::process::Command;
