@@ -1,4 +1,60 @@
-//! meshmq (story to come)
+//! Sockets that find each other, trust each other by key, and lose nothing: messaging without a broker.
+//!
+//! ```no_run
+//! use meshmq::Node;
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> meshmq::Result<()> {
+//!     let node = Node::join("shop").await?;
+//!     let push = node.push("jobs").await?;
+//!     push.send("resize cat.png").await?; // accepted: kept here until a puller has acknowledged it
+//!     push.send("resize dog.png").handled().await?; // …or wait until one has
+//!
+//!     let pull = node.pull("jobs").prefetch(4).await?;
+//!     let job = pull.recv().await?;
+//!     println!("{} from {}", String::from_utf8_lossy(&job), job.sender());
+//!     job.ack(); // dropped without an answer it goes back
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A [`Node`] is one member of a mesh: it has an identity, one UDP port, and any number of sockets. A [`Push`] socket
+//! hands each message to one of the [`Pull`] sockets on the same channel, wherever in the mesh they are, and keeps it
+//! until that one has acknowledged it. Every link is QUIC with mutual TLS 1.3; only holders of the mesh key get one.
+//!
+//! # The story of a message, and a map of the code
+//!
+//! ```text
+//!  you     push.send(job).await          socket/push.rs    accept it, or wait for room
+//!   │
+//!  who     Flight::dispatch(now)         pattern/push.rs   pure: whose turn, whose credit, what is kept
+//!   │
+//!  bytes   put_head, Segment             wire/frame.rs     pure: both directions side by side
+//!   │
+//!  link    writer: chunks → QUIC stream  link/carry.rs     the only hand-over between tasks
+//!  ═════════════════════ QUIC, mutual TLS 1.3 ═════════════════════
+//!  link    reader: QUIC stream → chunks  link/carry.rs
+//!   │
+//!  bytes   Splitter::feed                pattern/splitter.rs
+//!   │
+//!  who     Inbox::publish, claim         pattern/pull.rs   pure: whose turn, what is answered, credit back
+//!   │
+//!  you     pull.recv().await             socket/pull.rs
+//! ```
+//!
+//! | room | question |
+//! |---|---|
+//! | `socket` | you: what does an application hold? |
+//! | `pattern` | who gets what, and what is kept? |
+//! | `session` | who, for control: what is said between two nodes? |
+//! | `wire` | bytes: what does it look like? |
+//! | `link` | how does it get there? The room that says `quinn` |
+//! | `trust` | may they? |
+//! | [`discovery`] | where are they? |
+//! | [`env`](mod@env) | the world, as a value |
+//! | `node` | the hall: who is there, and which sockets meet? |
+//! | `observe` | what is going on? |
+
 pub mod discovery;
 pub mod env;
 mod error;
@@ -12,10 +68,11 @@ mod session;
 mod socket;
 mod trust;
 mod wire;
-pub use error::*;
-pub use id::NodeId;
-pub use message::*;
+
+pub use error::{Closed, Error, HandleError, InvalidChannel, OpenError, Result, SendError, SendErrorKind};
+pub use id::{InvalidNodeId, NodeId};
+pub use message::{Delivery, Message, MessageId};
 pub use node::{Builder, Event, Events, JoinError, Node, PeerInfo, Undelivered, UndeliveredMessage};
-pub use observe::*;
-pub use socket::*;
-pub use trust::{KeyError, MeshKey};
+pub use observe::{Metrics, PullMetrics, PullerMetrics, PushMetrics, PusherMetrics, SocketFigures, SocketMetrics};
+pub use socket::{Deliveries, Flush, Handled, Permit, Pull, PullBuilder, Push, PushBuilder, Send};
+pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};

@@ -1,2 +1,85 @@
-//! x
-fn main() {}
+//! `meshmq`: messages between processes that find each other, from a shell.
+//!
+//! Data goes to standard output, everything else to standard error; how each command ends is in `exit`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod args;
+mod demo;
+mod exec;
+mod exit;
+mod key;
+mod mesh;
+mod news;
+mod output;
+mod pull;
+mod push;
+mod signals;
+mod split;
+mod waiting;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Args, Command};
+use exit::Exit;
+use output::Say;
+use signals::Signals;
+
+fn main() -> ExitCode {
+    let command = Args::parse().command;
+    log(&command);
+    match end_of(command) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            Say::new(false, 0).error(&error);
+            Exit::of(&error).into()
+        }
+    }
+}
+
+fn end_of(command: Command) -> anyhow::Result<Exit> {
+    // One thread is enough: the mesh runs on one of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let end = runtime.block_on(run(command));
+    // A read or a write that is stuck ends with the process.
+    runtime.shutdown_background();
+    end
+}
+
+async fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Push(args) => with_signals(async |signals| push::run(args, signals).await).await,
+        Command::Pull(args) => with_signals(async |signals| pull::run(args, signals).await).await,
+        Command::Demo(args) => with_signals(async |signals| demo::run(args, signals).await).await,
+        Command::DemoWorker => demo::work().await.map(|()| Exit::Ok),
+        Command::Key(args) => key::run(args),
+    }
+}
+
+/// The first signal is the command's to heed; the second one ends it wherever it is.
+async fn with_signals(command: impl AsyncFnOnce(&Signals) -> anyhow::Result<Exit>) -> anyhow::Result<Exit> {
+    let signals = Signals::install()?;
+    tokio::select! {
+        biased;
+        () = signals.give_up() => Ok(Exit::Interrupted),
+        end = command(&signals) => end,
+    }
+}
+
+/// What the library logs: as MESHMQ_LOG says, all of its own with `-vv`, or nothing.
+fn log(command: &Command) {
+    let verbose = match command {
+        Command::Push(args) => args.common.verbose,
+        Command::Pull(args) => args.common.verbose,
+        _ => 0,
+    };
+    let filter = match std::env::var("MESHMQ_LOG") {
+        Ok(filter) if !filter.is_empty() => filter,
+        _ if verbose > 1 => "meshmq=debug".to_owned(),
+        _ => return,
+    };
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).init();
+}

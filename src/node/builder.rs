@@ -16,7 +16,7 @@ use super::{Host, Node};
 use crate::discovery::{Advert, Finder, Fixed, InvalidPeer, Local, PeerAddress, Source};
 use crate::env::{BoxFuture, Env, OwnThread};
 use crate::link::{Endpoint, OpenError};
-use crate::trust::{Credentials, Identity, KeyError, Mesh, MeshKey};
+use crate::trust::{Credentials, Identity, IdentityError, KeyError, Mesh, MeshKey};
 use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESSAGE, MAX_MESSAGE_CEILING, MAX_NODE_NAME};
 
 /// Options of a node; await it to join the mesh.
@@ -25,6 +25,7 @@ use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESSAGE, MAX_MESSAGE_CEILING, M
 /// |---|---|
 /// | [`name`](Self::name) | the first characters of the node's id |
 /// | [`key`](Self::key), [`key_file`](Self::key_file) | the key in the user's configuration folder, made on first use |
+/// | [`identity_file`](Self::identity_file) | none: another identity after each start |
 /// | [`peer`](Self::peer) | none |
 /// | [`listen`](Self::listen) | a free port, on all addresses |
 /// | [`local_folder`](Self::local_folder) | a folder of this user that goes with the session |
@@ -36,6 +37,7 @@ pub struct Builder {
     mesh: String,
     name: Option<String>,
     key: Key,
+    identity: Option<PathBuf>,
     peers: Vec<String>,
     listen: Option<SocketAddr>,
     local: Where,
@@ -70,6 +72,9 @@ pub enum JoinError {
     /// The mesh key can not be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The kept identity can not be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The address of a peer is not one.
     #[error(transparent)]
     Peer(#[from] InvalidPeer),
@@ -106,6 +111,7 @@ impl Builder {
             mesh: mesh.into(),
             name: None,
             key: Key::OfUser,
+            identity: None,
             peers: Vec::new(),
             listen: None,
             local: Where::Default,
@@ -131,6 +137,13 @@ impl Builder {
     /// A file with the mesh key, which only its owner may read.
     pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.key = Key::File(path.into());
+        self
+    }
+
+    /// Keeps the node's identity in this file, which is made if it is not there: the node has the same id after a
+    /// restart. The file is locked for as long as the node lives.
+    pub fn identity_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.identity = Some(path.into());
         self
     }
 
@@ -218,8 +231,11 @@ impl Builder {
         }
         sources.extend(peers.into_iter().map(|peer| Arc::new(Fixed::new(peer)) as Arc<dyn Source>));
 
-        let mesh = Mesh::derive(&key, &self.mesh);
-        let identity = Identity::ephemeral(&*env.random)?;
+        let mesh = Mesh::derive(&key, &self.mesh).map_err(|error| JoinError::Trust(error.to_string()))?;
+        let identity = match self.identity {
+            Some(path) => Identity::kept(&path, &*env.random)?,
+            None => Identity::ephemeral(&*env.random)?,
+        };
         let credentials =
             Credentials::new(&mesh, &identity, &env).map_err(|error| JoinError::Trust(error.to_string()))?;
         let endpoint = open(&env, &credentials, self.listen)?;
@@ -244,7 +260,7 @@ impl Builder {
             endpoint,
             looking,
         );
-        let host = Arc::new(Host { hall: hall.clone(), linger: self.linger, thread });
+        let host = Arc::new(Host { hall: hall.clone(), linger: self.linger, thread, _identity: identity });
         hall.held_by(&host);
         start(&hall, sources, &advert);
         Ok(Node { host })

@@ -52,8 +52,10 @@ pub(crate) struct Hall {
 
 pub(super) struct State {
     pub(super) started: Instant,
-    /// No socket opens, nobody is dialled any more.
+    /// No socket opens any more. Peers are still looked for: accepted messages may only now find somebody.
     pub(super) closing: bool,
+    /// Nobody is dialled or let in any more: what could be delivered is.
+    pub(super) leaving: bool,
     pub(super) sockets: BTreeMap<SocketId, Socket>,
     /// The same by what they are matched by.
     pub(super) by_channel: BTreeMap<(SocketKind, String), BTreeSet<SocketId>>,
@@ -120,6 +122,7 @@ impl Hall {
         let state = State {
             started: env.now(),
             closing: false,
+            leaving: false,
             sockets: BTreeMap::new(),
             by_channel: BTreeMap::new(),
             next_socket: 1,

@@ -68,6 +68,7 @@ impl Hall {
             return Undelivered::default();
         }
         self.drain(drain, leaving).await;
+        self.lock().leaving = true;
         self.say_goodbye().await;
         let sockets: Vec<_> = std::mem::take(&mut self.lock().sockets).into_values().collect();
         let mut messages = Vec::new();

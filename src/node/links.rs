@@ -100,7 +100,7 @@ impl Hall {
         let (now, node) = (self.env.now(), connection.peer());
         let mut guard = self.lock();
         let state = &mut *guard;
-        if node == self.id || state.closing {
+        if node == self.id || state.leaving {
             connection.close(CloseCode::Done, "");
             return;
         }

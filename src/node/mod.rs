@@ -39,6 +39,7 @@ use crate::env::OwnThread;
 use crate::id::NodeId;
 use crate::observe::Metrics;
 use crate::socket::{PullBuilder, PushBuilder};
+use crate::trust::Identity;
 use leave::Leaving;
 
 /// A member of a mesh: an identity, one UDP port, and the sockets that are opened on it.
@@ -175,6 +176,8 @@ pub(crate) struct Host {
     linger: Duration,
     /// `None`: it runs on a runtime of somebody else.
     thread: Option<OwnThread>,
+    /// A kept one is locked for as long as the node lives.
+    _identity: Identity,
 }
 
 impl Drop for Host {

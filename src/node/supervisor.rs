@@ -34,7 +34,7 @@ impl Hall {
         let mut guard = self.lock();
         let state = &mut *guard;
         let arbiters = self.act_arbiters(state, now);
-        let dials = if state.closing { None } else { self.dial_due(state, now) };
+        let dials = if state.leaving { None } else { self.dial_due(state, now) };
         let settling = self.act_settled(state, now);
         let alone = self.act_alone(state, now);
         let channels = self.act_channels(state, now);

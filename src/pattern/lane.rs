@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::id::{NodeId, SocketId};
+pub(crate) use crate::wire::Violation;
 use crate::wire::control::OpenLane;
 
 /// Where a lane leads: the socket at its other end.
@@ -62,11 +63,6 @@ pub(crate) enum Outgoing {
     /// Write the chunks, then end this direction of the lane: nothing will follow.
     Finish,
 }
-
-/// The peer broke the protocol. The link closes; what was in flight on it goes back to its queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the peer broke the protocol: {0}")]
-pub(crate) struct Violation(pub(crate) &'static str);
 
 /// A socket, as its node sees it: what lanes are made of and what is told when the node ends.
 pub(crate) trait SocketEnd: Send + Sync + 'static {

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::id::SocketId;
-use crate::pattern::lane::Violation;
+use crate::wire::Violation;
 use crate::wire::control::{Control, Hello, SocketEntry};
 use crate::wire::limits::ADMISSION_DEADLINE;
 

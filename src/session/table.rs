@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::SocketId;
-use crate::pattern::lane::Violation;
+use crate::wire::Violation;
 use crate::wire::control::{MAX_PART, SocketEntry, Sockets};
 use crate::wire::limits::MAX_SOCKETS;
 

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::env::{BoxFuture, Env};
-use crate::error::{HandleError, OpenError, SendError, SendErrorKind, check_channel};
+use crate::error::{Closed, HandleError, OpenError, SendError, SendErrorKind, check_channel};
 use crate::id::SocketId;
 use crate::node::{Event, Hall, Registered, SocketSpec};
 use crate::observe::{PullerMetrics, PushMetrics, SocketFigures, SocketMetrics};
@@ -228,11 +228,11 @@ impl Push {
     ///
     /// # Cancel safety
     /// Can be dropped and called again at any time.
-    pub async fn wait_for_pullers(&self, pullers: usize) -> Result<(), crate::Closed> {
+    pub async fn wait_for_pullers(&self, pullers: usize) -> Result<(), Closed> {
         let mut count = self.0.0.pullers.subscribe();
         // The sender lives in the socket, which we hold: what ends the wait is the value that closing sets.
-        let count = count.wait_for(|now| *now >= pullers).await.map_err(|_| crate::Closed)?;
-        if *count == CLOSED { Err(crate::Closed) } else { Ok(()) }
+        let count = count.wait_for(|now| *now >= pullers).await.map_err(|_| Closed)?;
+        if *count == CLOSED { Err(Closed) } else { Ok(()) }
     }
 
     /// How many pull sockets are connected now.
@@ -336,10 +336,10 @@ impl fmt::Debug for Handled<'_> {
 pub struct Flush(oneshot::Receiver<()>);
 
 impl Future for Flush {
-    type Output = Result<(), crate::Closed>;
+    type Output = Result<(), Closed>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|settled| settled.map_err(|_| crate::Closed))
+        Pin::new(&mut self.0).poll(cx).map(|settled| settled.map_err(|_| Closed))
     }
 }
 

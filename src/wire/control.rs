@@ -9,10 +9,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
+use super::Violation;
 use super::limits::{MAX_CHANNEL, MAX_CONTROL_FRAME, MAX_NODE_NAME, MAX_REASON};
 use super::{scan, varint};
 use crate::id::SocketId;
-use crate::pattern::lane::Violation;
 
 /// The revision of the protocol that this code speaks, told in [`Hello`]. A peer of a higher one is spoken to as
 /// before: what it adds is ignored or skipped here.

@@ -9,10 +9,10 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::Violation;
 use super::control::{self, OpenLane};
 use super::limits::{MAX_CONTROL_FRAME, MAX_REASON};
 use super::varint;
-use crate::pattern::lane::Violation;
 
 /// The sequence is not the one after the last frame's: a zigzag difference follows.
 pub(crate) const DELTA: u8 = 1;

@@ -5,3 +5,8 @@ pub(crate) mod frame;
 pub(crate) mod limits;
 mod scan;
 pub(crate) mod varint;
+
+/// The peer broke the protocol. The link closes; what was in flight on it goes back to its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer broke the protocol: {0}")]
+pub(crate) struct Violation(pub(crate) &'static str);

@@ -1,8 +1,8 @@
 //! Bounds of a control frame, looked through before serde sees it: without recursion and without allocation, so that
 //! neither a deep nesting nor an announced length costs more than the frame's own bytes.
 
+use super::Violation;
 use super::limits::{MAX_CONTROL_DEPTH, MAX_CONTROL_ELEMENTS};
-use crate::pattern::lane::Violation;
 
 /// Passes one MessagePack map that fills `bytes` exactly and stays within the limits.
 ///

@@ -1,0 +1,134 @@
+//! The demo's processes and the folder in which they find each other. Nothing of either is left behind.
+
+use std::env;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use meshmq::{MeshKey, NodeId};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::time::timeout;
+
+use super::task::Start;
+
+/// How long a process may take to end once it was told to.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+const NAMES: [&str; 17] = [
+    "otter", "heron", "lynx", "raven", "marten", "finch", "badger", "swift", "hare", "kite", "stoat", "wren", "fox",
+    "crane", "vole", "owl", "elk",
+];
+
+/// The workers, each a process.
+pub(super) struct Crew {
+    key: MeshKey,
+    pub(super) members: Vec<Member>,
+    // Dropped last: the processes are gone by then.
+    folder: Folder,
+}
+
+/// One worker.
+pub(super) struct Member {
+    pub(super) name: &'static str,
+    pub(super) pid: u32,
+    /// Known once it has reported over the mesh.
+    pub(super) node: Option<NodeId>,
+    child: Child,
+    /// Its end tells the worker to leave, also when this process is killed.
+    stdin: Option<ChildStdin>,
+}
+
+impl Crew {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let key = MeshKey::generate().context("no randomness for a mesh key")?;
+        Ok(Self { key, members: Vec::new(), folder: Folder::new()? })
+    }
+
+    pub(super) fn key(&self) -> MeshKey {
+        self.key.clone()
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    /// Starts one more worker.
+    pub(super) async fn hire(&mut self) -> anyhow::Result<&Member> {
+        let name = NAMES[self.members.len() % NAMES.len()];
+        let program = env::current_exe().context("cannot find this program's own file")?;
+        let mut child = Command::new(program)
+            .arg("demo-worker")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            // A group of its own: Ctrl-C is for the first process, which then ends the others.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start a worker")?;
+        let pid = child.id().context("a worker ended as it started")?;
+        let mut stdin = child.stdin.take().context("a worker has no standard input")?;
+        let start = Start { key: self.key.reveal(), folder: self.folder().to_owned(), name: name.to_owned() };
+        // Not an argument, and not the environment: both can be read by others.
+        let line = serde_json::to_string(&start)? + "\n";
+        stdin.write_all(line.as_bytes()).await.with_context(|| format!("worker {name} (pid {pid}) ended as it started"))?;
+        self.members.push(Member { name, pid, node: None, child, stdin: Some(stdin) });
+        Ok(self.members.last().expect("just pushed"))
+    }
+
+    /// The worker that reported as this node.
+    pub(super) fn find(&self, node: NodeId) -> Option<usize> {
+        self.members.iter().position(|member| member.node == Some(node))
+    }
+
+    /// Ends all workers, and waits until they have ended.
+    pub(super) async fn dismiss(&mut self) {
+        for member in &mut self.members {
+            member.stdin = None;
+        }
+        for member in &mut self.members {
+            if timeout(FAREWELL, member.child.wait()).await.is_err() {
+                member.kill().await;
+            }
+        }
+    }
+}
+
+impl Member {
+    /// SIGKILL: the worker gets no chance to do anything about it.
+    pub(super) async fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill().await;
+    }
+}
+
+/// A folder of this user alone that is removed in the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let base = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|base| base.is_dir());
+        let base = base.unwrap_or_else(|| PathBuf::from("/tmp"));
+        for attempt in 0..100 {
+            let path = base.join(format!("meshmq-demo-{}-{attempt}", std::process::id()));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Left by a process of the same number that was killed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot make a folder in {}", base.display())),
+            }
+        }
+        anyhow::bail!("cannot make a folder in {}: all names are taken", base.display())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A worker may have done it already.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

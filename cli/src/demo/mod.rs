@@ -1,0 +1,309 @@
+//! `meshmq demo`: a mesh of processes counts words while one of them is killed, and nothing is lost.
+//!
+//! This process pushes pieces of text and pulls the results; each worker is a process that pulls pieces and pushes
+//! results. A worker acknowledges a piece only once its result has been acknowledged here. So a killed worker's pieces go
+//! to others, and a result can come twice, never not at all: results are told apart by the number of their piece.
+
+mod crew;
+mod plan;
+mod show;
+mod tally;
+mod task;
+mod text;
+mod worker;
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context;
+use meshmq::{Delivery, Node, NodeId, Pull};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
+
+use crate::args::DemoArgs;
+use crate::exit::Exit;
+use crate::output::{counted, grouped};
+use crate::signals::Signals;
+use crew::Crew;
+use plan::Plan;
+use show::{Show, Tone};
+use tally::{Tally, ranges};
+use task::{COUNTS, PIECES, Piece, Report};
+use text::total;
+
+pub(crate) use worker::work;
+
+const MESH: &str = "demo";
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Pieces that are in the mesh, and not in this process's text, at a time.
+const PUSHED: (usize, usize) = (64, 64 << 20);
+/// The longest that workers may take to join.
+const JOINING: Duration = Duration::from_secs(10);
+/// The longest that the mesh may take to count, on the slowest machine.
+const COUNTING: Duration = Duration::from_secs(60);
+/// How often the demo says who has counted what.
+const TOLD: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(args: DemoArgs, signals: &Signals) -> anyhow::Result<Exit> {
+    let folder = args.folder.clone();
+    let workers = usize::from(args.workers);
+    // Reading a large folder takes a while, and a signal should not wait for it.
+    let plan = tokio::task::spawn_blocking(move || Plan::make(&folder, workers));
+    let plan = tokio::select! {
+        () = signals.stop() => return Ok(Exit::Interrupted),
+        plan = plan => plan??,
+    };
+    let mut crew = Crew::new()?;
+    let mut show = Show::new();
+    let end = tokio::select! {
+        () = signals.stop() => Ok(Exit::Interrupted),
+        end = story(&args, &plan, &mut crew, &mut show) => end,
+    };
+    crew.dismiss().await;
+    end
+}
+
+async fn story(args: &DemoArgs, plan: &Plan, crew: &mut Crew, show: &mut Show) -> anyhow::Result<Exit> {
+    introduce(args, plan, show);
+    let node = Node::builder(MESH)
+        .key(crew.key())
+        .name("first")
+        .local_folder(crew.folder())
+        .listen(LOOPBACK)
+        .linger(Duration::ZERO)
+        .await?;
+    let push = node.push(PIECES).bound(PUSHED.0, PUSHED.1).await?;
+    let counts = node.pull(COUNTS).await?;
+    let mut demo = Demo {
+        counts: &counts,
+        crew,
+        show,
+        tally: Tally::new(plan.pieces()),
+        recent: Vec::new(),
+        killed: None,
+        moved: BTreeSet::new(),
+    };
+    demo.gather(usize::from(args.workers), &node).await?;
+    let sending = async {
+        for (number, text) in plan.iter() {
+            push.send(Piece { number, times: plan.times }.encode(text)).await?;
+        }
+        push.flush().await?;
+        anyhow::Ok(())
+    };
+    timeout(COUNTING, async { tokio::try_join!(sending, demo.count()) })
+        .await
+        .map_err(|_| Exit::TimedOut.because(format!("the mesh has not counted everything in {COUNTING:?}")))??;
+    demo.conclude(plan)
+}
+
+fn introduce(args: &DemoArgs, plan: &Plan, show: &Show) {
+    let texts = &plan.texts;
+    let (files, megabytes) = (counted(texts.files.len() as u64, "text file"), texts.bytes as f64 / 1e6);
+    show.line(Tone::Title, format_args!("Counting the words below {} in a mesh of processes", args.folder.display()));
+    show.gap();
+    show.row("text", format_args!("{files}, {megabytes:.1} MB, {}", counted(plan.words(), "word")));
+    if texts.more {
+        show.row("", "there is more, left out to keep this short");
+    }
+    if texts.unreadable > 0 {
+        show.row("", format_args!("{} could not be read", counted(texts.unreadable as u64, "entry").replace("entrys", "entries")));
+    }
+    show.row("often", plan.frequent(8).join(" "));
+    show.row("pieces", format_args!("{}, about {} each", grouped(plan.pieces().into()), size(plan)));
+    if plan.rounds() > 1 {
+        show.row("", format_args!("all text is counted {} times over, so that there is something to see", grouped(plan.rounds())));
+    }
+    show.gap();
+}
+
+fn size(plan: &Plan) -> String {
+    match plan.texts.bytes / plan.chunks.len() {
+        bytes @ ..1000 => format!("{bytes} bytes"),
+        bytes => format!("{} kB", grouped(bytes as u64 / 1000)),
+    }
+}
+
+/// The demo while it runs.
+struct Demo<'a> {
+    counts: &'a Pull,
+    crew: &'a mut Crew,
+    show: &'a mut Show,
+    tally: Tally<NodeId>,
+    /// What each worker has counted since it was last told.
+    recent: Vec<BTreeSet<u32>>,
+    /// The worker that was killed, and what it had begun.
+    killed: Option<(usize, BTreeSet<u32>)>,
+    /// Pieces that went to another worker after the kill.
+    moved: BTreeSet<u32>,
+}
+
+impl Demo<'_> {
+    /// Starts the workers and waits until each has reported over the mesh.
+    async fn gather(&mut self, workers: usize, node: &Node) -> anyhow::Result<()> {
+        self.show.start();
+        self.show.row("first", format_args!("pid {:<8} node {}  pushes the pieces", std::process::id(), node.id().short()));
+        for _ in 0..workers {
+            self.crew.hire().await?;
+        }
+        let deadline = Instant::now() + JOINING;
+        while self.crew.members.iter().any(|member| member.node.is_none()) {
+            let delivery = timeout_at(deadline, self.counts.recv())
+                .await
+                .map_err(|_| Exit::TimedOut.because(format!("not all workers have joined in {JOINING:?}")))??;
+            self.hear(delivery)?;
+        }
+        for member in &self.crew.members {
+            let node = member.node.map(|node| node.short()).unwrap_or_default();
+            self.show.row(member.name, format_args!("pid {:<8} node {node}  counts", member.pid));
+        }
+        self.show.row("", format_args!("{} processes, one mesh, after {:.2} s", workers + 1, self.show.seconds()));
+        self.show.gap();
+        self.show.start();
+        Ok(())
+    }
+
+    /// Takes results until all are there, and kills a worker on the way.
+    async fn count(&mut self) -> anyhow::Result<()> {
+        let mut told = interval(TOLD);
+        told.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        told.reset();
+        while !self.tally.complete() {
+            tokio::select! {
+                delivery = self.counts.recv() => {
+                    if let Some(worker) = self.hear(delivery?)? && self.is_time_to_kill() {
+                        self.kill(worker).await?;
+                    }
+                }
+                _ = told.tick() => self.tell(),
+            }
+        }
+        self.tell();
+        Ok(())
+    }
+
+    /// Takes over a report, and acknowledges it. Says which worker has just begun a piece.
+    fn hear(&mut self, delivery: Delivery) -> anyhow::Result<Option<usize>> {
+        let node = delivery.sender();
+        let report = Report::decode(&delivery).context("a report that cannot be read")?;
+        let begun = match report {
+            Report::Here { name } => {
+                let member = self.crew.members.iter_mut().find(|member| member.name == name);
+                member.context("a report of somebody unknown")?.node = Some(node);
+                self.greet_late(node);
+                None
+            }
+            Report::Begun { piece, attempt } => {
+                self.tally.begun(node, piece);
+                let worker = self.crew.find(node);
+                if let Some(worker) = worker && attempt > 1 {
+                    self.tell_moved(worker, piece, attempt);
+                }
+                worker
+            }
+            Report::Counted { piece, words, .. } => {
+                self.tally.counted(node, piece, &words);
+                if let Some(worker) = self.crew.find(node) {
+                    self.recent.resize_with(self.crew.members.len(), BTreeSet::new);
+                    self.recent[worker].insert(piece);
+                }
+                None
+            }
+        };
+        delivery.ack();
+        Ok(begun)
+    }
+
+    /// With a third of the work done, everybody has pieces in hand.
+    fn is_time_to_kill(&self) -> bool {
+        self.killed.is_none() && self.tally.done() * 3 >= self.tally.pieces()
+    }
+
+    async fn kill(&mut self, worker: usize) -> anyhow::Result<()> {
+        let member = &mut self.crew.members[worker];
+        let (name, pid) = (member.name, member.pid);
+        member.kill().await;
+        let node = member.node.context("only who has reported is killed")?;
+        self.tell();
+        let in_hand = self.tally.in_hand(node);
+        let text = format_args!("{name} is killed (SIGKILL, pid {pid}) while it counts piece {}", ranges(&in_hand));
+        self.show.event(Tone::Bad, text);
+        self.killed = Some((worker, in_hand));
+        let new = self.crew.hire().await?;
+        self.show.event(Tone::Calm, format_args!("{} is started in its place (pid {})", new.name, new.pid));
+        Ok(())
+    }
+
+    fn greet_late(&mut self, node: NodeId) {
+        if self.killed.is_some() && let Some(worker) = self.crew.find(node) {
+            let name = self.crew.members[worker].name;
+            self.show.event(Tone::Calm, format_args!("{name} has joined the mesh, node {}", node.short()));
+        }
+    }
+
+    fn tell_moved(&mut self, worker: usize, piece: u32, attempt: u32) {
+        let to = self.crew.members[worker].name;
+        let from = match &self.killed {
+            Some((killed, in_hand)) if in_hand.contains(&piece) => {
+                format!(", which {} had begun,", self.crew.members[*killed].name)
+            }
+            Some((killed, _)) => format!(", which waited at {},", self.crew.members[*killed].name),
+            None => String::new(),
+        };
+        self.moved.insert(piece);
+        self.show.event(Tone::Good, format_args!("piece {piece}{from} is now with {to}: attempt {attempt}"));
+    }
+
+    /// Says who has counted what since this was last said.
+    fn tell(&mut self) {
+        let mut first = true;
+        for (member, pieces) in self.crew.members.iter().zip(&mut self.recent) {
+            let pieces = std::mem::take(pieces);
+            if pieces.is_empty() {
+                continue;
+            }
+            let text = format!("{:<8} {:>10}: {}", member.name, counted(pieces.len() as u64, "piece"), shorten(&ranges(&pieces)));
+            match std::mem::take(&mut first) {
+                true => self.show.event(Tone::Calm, text),
+                false => self.show.more(Tone::Calm, text),
+            }
+        }
+    }
+
+    fn conclude(&self, plan: &Plan) -> anyhow::Result<Exit> {
+        let (expected, found) = (plan.expected(), self.tally.words());
+        let show = &self.show;
+        show.gap();
+        let line = |counts| format!("{} in all, {} different", counted(total(counts), "word"), grouped(counts.len() as u64));
+        show.row("mesh", line(found));
+        show.row("one process", format!("{}{}", line(&expected), if plan.rounds() > 1 {
+            format!("  (one count × {})", grouped(plan.rounds()))
+        } else {
+            String::new()
+        }));
+        let begun = self.killed.as_ref().map_or(0, |(_, in_hand)| in_hand.len());
+        show.row("moved", format!("{} went to another worker after the kill, {begun} of them begun", counted(self.moved.len() as u64, "piece")));
+        let twice = match self.tally.twice {
+            0 => "no result came twice".to_owned(),
+            twice => format!("{} came twice and counted once, by the number of the piece", counted(twice.into(), "result")),
+        };
+        show.row("", twice);
+        show.gap();
+        let holds = *found == expected && self.killed.is_some();
+        if holds {
+            show.line(Tone::Good, "It holds: a worker was killed in the middle of its work, and every word is counted exactly once.");
+            return Ok(Exit::Ok);
+        }
+        show.line(Tone::Bad, "It does not hold: the two counts differ.");
+        Ok(Exit::Failed)
+    }
+}
+
+/// As much of a list as fits on a line.
+fn shorten(list: &str) -> String {
+    const FITS: usize = 60;
+    match list.get(..FITS).and_then(|head| head.rfind(' ')) {
+        Some(end) if list.len() > FITS => format!("{} …", &list[..end]),
+        _ => list.to_owned(),
+    }
+}

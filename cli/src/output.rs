@@ -1,0 +1,198 @@
+//! What people and programs read: data on standard output, everything else on standard error.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+
+use data_encoding::BASE64;
+use meshmq::Delivery;
+use serde::Serialize;
+
+/// How much is said on standard error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Say {
+    quiet: bool,
+    verbose: u8,
+}
+
+impl Say {
+    pub(crate) fn new(quiet: bool, verbose: u8) -> Self {
+        Self { quiet, verbose }
+    }
+
+    /// What the user should know; not with `-q`.
+    pub(crate) fn note(self, text: impl Display) {
+        if !self.quiet {
+            stderr(text);
+        }
+    }
+
+    /// What somebody who watches likes to know: with `-v`, or at the end of work on a terminal.
+    pub(crate) fn summary(self, text: impl Display) {
+        if self.verbose > 0 || std::io::stderr().is_terminal() {
+            self.note(text);
+        }
+    }
+
+    /// Only with `-v`.
+    pub(crate) fn detail(self, text: impl Display) {
+        if self.verbose > 0 {
+            stderr(text);
+        }
+    }
+
+    /// Why the command failed.
+    pub(crate) fn error(self, error: &anyhow::Error) {
+        stderr(format_args!("{error:#}"));
+    }
+}
+
+fn stderr(text: impl Display) {
+    // Nobody may be left to read it.
+    let _ = writeln!(std::io::stderr(), "meshmq: {text}");
+}
+
+/// How a message is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The body, then a separator.
+    Text {
+        /// Byte after each body; none may hold it.
+        separator: u8,
+    },
+    /// One JSON object a line.
+    Json,
+}
+
+/// The body holds the separator: printed, it would look like two messages.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct HoldsSeparator;
+
+impl Form {
+    pub(crate) fn write(self, delivery: &Delivery, channel: &str, out: &mut Vec<u8>) -> Result<(), HoldsSeparator> {
+        match self {
+            Self::Text { separator } => write_text(delivery, separator, out),
+            Self::Json => {
+                let (id, sender) = (delivery.id().to_string(), delivery.sender().to_string());
+                write_json(
+                    &Line {
+                        channel,
+                        id: &id,
+                        sender: &sender,
+                        attempt: delivery.attempt(),
+                        redelivered: delivery.redelivered(),
+                        body: Body::new(delivery),
+                    },
+                    out,
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// What to do about a body that holds the separator.
+    pub(crate) fn remedy(self) -> &'static str {
+        match self {
+            Self::Text { separator: b'\n' } => "a line break: use -0 or --json",
+            _ => "a NUL byte: use --json",
+        }
+    }
+}
+
+fn write_text(body: &[u8], separator: u8, out: &mut Vec<u8>) -> Result<(), HoldsSeparator> {
+    if body.contains(&separator) {
+        return Err(HoldsSeparator);
+    }
+    out.extend_from_slice(body);
+    out.push(separator);
+    Ok(())
+}
+
+/// A value as one line of JSON.
+pub(crate) fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
+    serde_json::to_writer(&mut *out, value).expect("plain data, into memory");
+    out.push(b'\n');
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    channel: &'a str,
+    id: &'a str,
+    sender: &'a str,
+    attempt: u32,
+    redelivered: bool,
+    #[serde(flatten)]
+    body: Body<'a>,
+}
+
+#[derive(Serialize)]
+enum Body<'a> {
+    #[serde(rename = "body")]
+    Text(&'a str),
+    #[serde(rename = "body_base64")]
+    Bytes(String),
+}
+
+impl<'a> Body<'a> {
+    fn new(body: &'a [u8]) -> Self {
+        std::str::from_utf8(body).map_or_else(|_| Self::Bytes(BASE64.encode(body)), Self::Text)
+    }
+}
+
+/// `1,234,567`
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 message`, `1,000 messages`
+pub(crate) fn counted(number: u64, one: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", grouped(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_refuses_a_body_that_holds_the_separator() {
+        let mut out = Vec::new();
+        assert_eq!(write_text(b"one", b'\n', &mut out), Ok(()));
+        assert_eq!(write_text(b"", b'\n', &mut out), Ok(()));
+        assert_eq!(write_text(b"two\nthree", b'\n', &mut out), Err(HoldsSeparator));
+        assert_eq!(write_text(b"two\nthree", 0, &mut out), Ok(()));
+        assert_eq!(out, b"one\n\ntwo\nthree\0");
+    }
+
+    #[test]
+    fn json_has_a_body_or_its_base64() {
+        let line = |body| {
+            let mut out = Vec::new();
+            let line = Line { channel: "jobs", id: "a-1-0", sender: "abc", attempt: 2, redelivered: true, body };
+            write_json(&line, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            line(Body::new(b"two\n\"lines\"")),
+            "{\"channel\":\"jobs\",\"id\":\"a-1-0\",\"sender\":\"abc\",\"attempt\":2,\"redelivered\":true,\
+             \"body\":\"two\\n\\\"lines\\\"\"}\n"
+        );
+        assert!(line(Body::new(b"\xff\x00")).ends_with("\"body_base64\":\"/wA=\"}\n"));
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+        assert_eq!(counted(1, "message"), "1 message");
+        assert_eq!(counted(1000, "message"), "1,000 messages");
+    }
+}

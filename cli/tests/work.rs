@@ -1,0 +1,260 @@
+//! Messages between real processes: push and pull as people use them.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Process, User, run, seq};
+use rustix::process::Signal;
+
+fn sorted(lines: &str) -> Vec<u32> {
+    let mut numbers: Vec<u32> = lines.lines().map(|line| line.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+fn all(last: u32) -> Vec<u32> {
+    (1..=last).collect()
+}
+
+#[test]
+fn a_thousand_lines_arrive_when_the_puller_was_first() {
+    let user = User::new();
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs", "-n", "1000", "-v"]));
+    pull.says("node ");
+    let pushed = run(&mut user.meshmq(&["push", "jobs"]), &seq(1000));
+    assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
+    let pulled = pull.end();
+    assert_eq!((pulled.code, sorted(&pulled.stdout)), (Some(0), all(1000)), "{}", pulled.stderr);
+}
+
+#[test]
+fn a_thousand_lines_arrive_when_the_pusher_was_first() {
+    let user = User::new();
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs", "-v"]));
+    push.says("node ");
+    push.write(seq(1000));
+    push.close();
+    let pulled = run(&mut user.meshmq(&["pull", "jobs", "-n", "1000"]), "");
+    assert_eq!((pulled.code, sorted(&pulled.stdout)), (Some(0), all(1000)), "{}", pulled.stderr);
+    assert_eq!(push.end().code, Some(0));
+}
+
+#[test]
+fn a_line_is_sent_when_it_is_read() {
+    let user = User::new();
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "chat"]));
+    let mut push = Process::start(&mut user.meshmq(&["push", "chat"]));
+    for line in ["one", "", "three"] {
+        push.write(format!("{line}\n"));
+        assert_eq!(pull.line(), line);
+    }
+    // The last one has no line break.
+    push.write("four");
+    push.close();
+    assert_eq!(pull.line(), "four");
+    assert_eq!(push.end().code, Some(0));
+}
+
+#[test]
+fn a_puller_that_has_enough_hands_the_rest_back() {
+    let user = User::new();
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
+    push.write(seq(1000));
+    push.close();
+    let some = run(&mut user.meshmq(&["pull", "jobs", "-n", "10"]), "");
+    assert_eq!((some.code, some.stdout.lines().count()), (Some(0), 10), "{}", some.stderr);
+    let rest = run(&mut user.meshmq(&["pull", "jobs", "-n", "990"]), "");
+    assert_eq!(sorted(&(some.stdout + &rest.stdout)), all(1000), "each once");
+    assert_eq!(push.end().code, Some(0));
+}
+
+#[test]
+fn a_killed_puller_loses_no_line() {
+    const LINES: u32 = 20_000;
+    let user = User::new();
+    let mut pulls = [(); 3].map(|()| Process::start(&mut user.meshmq(&["pull", "jobs", "-v"])));
+    pulls.iter_mut().for_each(|pull| pull.says("node "));
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
+    let lines = seq(LINES);
+    let (head, tail) = lines.split_at(lines.len() / 2);
+    push.write(head);
+    let [mut first, second, third] = pulls;
+    let line = first.line();
+    first.signal(Signal::KILL);
+    push.write(tail);
+    push.close();
+    let pushed = push.end();
+    assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
+    let mut seen = BTreeSet::from([line.parse::<u32>().unwrap()]);
+    for pull in [second, third] {
+        pull.signal(Signal::TERM);
+        let pulled = pull.end();
+        assert_eq!(pulled.code, Some(130), "{}", pulled.stderr);
+        seen.extend(sorted(&pulled.stdout));
+    }
+    // It may have been killed in the middle of a line, which then is with another one.
+    let killed = first.end();
+    assert_eq!(killed.code, None);
+    let whole = killed.stdout.rfind('\n').map_or("", |end| &killed.stdout[..end]);
+    seen.extend(sorted(whole));
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), all(LINES));
+}
+
+#[test]
+fn a_reader_that_has_left_leaves_the_rest_to_others() {
+    let user = User::new();
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
+    push.write(seq(100));
+    let head = run(&mut user.shell("{ $M pull jobs; echo code $? >&2; } | head -n 3"), "");
+    assert_eq!(head.stdout.lines().count(), 3);
+    assert!(head.stderr.contains("code 0"), "{}", head.stderr);
+    // What was in the pipe counts as printed; whatever is pushed now arrives.
+    push.write("last\n");
+    push.close();
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));
+    assert_eq!(push.end().code, Some(0));
+    pull.shows("last");
+}
+
+#[test]
+fn closed_from_the_start_nothing_is_taken() {
+    let user = User::new();
+    let closed = run(&mut user.shell("$M pull jobs >&-"), "");
+    assert_eq!(closed.code, Some(0));
+    assert!(closed.stderr.contains("standard output is closed"), "{}", closed.stderr);
+}
+
+#[test]
+fn signals_end_a_puller_and_a_pusher() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let user = User::new();
+        let mut pull = Process::start(&mut user.meshmq(&["pull", "one", "-v"]));
+        pull.says("node ");
+        pull.signal(signal);
+        assert_eq!(pull.end().code, Some(130));
+
+        let mut push = Process::start(&mut user.meshmq(&["push", "two", "-v"]));
+        push.says("node ");
+        push.write("job\n");
+        push.says("waiting for a puller on channel \"two\" to take 1 message");
+        push.signal(signal);
+        let push = push.end();
+        assert_eq!(push.code, Some(130));
+        assert!(push.stderr.contains("interrupted on channel \"two\": 1 message not acknowledged"), "{}", push.stderr);
+    }
+}
+
+#[test]
+fn the_first_signal_lets_a_command_end_and_the_second_does_not() {
+    let user = User::new();
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
+    push.write("job\n");
+    push.close();
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs", "--exec", "echo $$; exec tail -f /dev/null"]));
+    let command = pull.line().parse().unwrap();
+    pull.signal(Signal::INT);
+    pull.says("ending once 1 command has ended");
+    pull.signal(Signal::INT);
+    assert_eq!(pull.end().code, Some(130));
+    common::wait_until_gone(command);
+    // The job was not handled, so it goes to the next one.
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));
+    assert_eq!(pull.line(), "job");
+    assert_eq!(push.end().code, Some(0));
+}
+
+#[test]
+fn a_command_that_fails_gives_the_message_back() {
+    let user = User::new();
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
+    push.write("a\nb\n");
+    push.close();
+    let command = r#"test "$MESHMQ_ATTEMPT" = 2 && cat && echo " on $MESHMQ_CHANNEL""#;
+    let pulled = run(&mut user.meshmq(&["pull", "jobs", "-n", "2", "--exec", command]), "");
+    let mut lines: Vec<_> = pulled.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!((pulled.code, lines), (Some(0), vec!["a on jobs", "b on jobs"]), "{}", pulled.stderr);
+    assert_eq!(pulled.stderr.matches("goes back after attempt 1: exit status: 1").count(), 2, "{}", pulled.stderr);
+    assert_eq!(push.end().code, Some(0));
+}
+
+#[test]
+fn several_commands_run_at_a_time() {
+    let user = User::new();
+    assert!(user.shell("mkfifo meeting").status().unwrap().success());
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
+    push.write("read\nwrite\n");
+    push.close();
+    // Each waits for the other one.
+    let command = r#"case "$(cat)" in read) cat meeting;; write) echo met > meeting;; esac"#;
+    let pulled = run(&mut user.meshmq(&["pull", "jobs", "-n", "2", "--jobs", "2", "--exec", command]), "");
+    assert_eq!((pulled.code, &pulled.stdout[..]), (Some(0), "met\n"), "{}", pulled.stderr);
+    assert_eq!(push.end().code, Some(0));
+}
+
+#[test]
+fn a_body_with_the_separator_is_not_printed_as_two() {
+    let user = User::new();
+    let file = user.file("poem", "two\nlines");
+    let mut push = Process::start(&mut user.meshmq(&["push", "--whole", "poems", file.to_str().unwrap()]));
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "poems"]));
+    pull.says("it holds a line break: use -0 or --json");
+    drop(pull);
+    let pulled = run(&mut user.meshmq(&["pull", "-0", "poems", "-n", "1"]), "");
+    assert_eq!((pulled.code, &pulled.stdout[..]), (Some(0), "two\nlines\0"));
+    push.close();
+    assert_eq!(push.end().code, Some(0));
+}
+
+#[test]
+fn json_carries_any_body() {
+    let user = User::new();
+    let mut push = Process::start(&mut user.meshmq(&["push", "-0", "things"]));
+    push.write(b"two\nlines\0\xff\xfe\0");
+    push.close();
+    let pulled = run(&mut user.meshmq(&["pull", "things", "-n", "2", "--json"]), "");
+    assert_eq!(push.end().code, Some(0));
+    let mut bodies: Vec<String> = Vec::new();
+    for line in pulled.stdout.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&line["channel"], &line["attempt"]), (&"things".into(), &1.into()));
+        bodies.push(line["body"].as_str().or(line["body_base64"].as_str()).unwrap().to_owned());
+    }
+    bodies.sort_unstable();
+    assert_eq!(bodies, ["//4=", "two\nlines"]);
+}
+
+#[test]
+fn meshes_of_two_names_do_not_meet() {
+    let user = User::new();
+    let mut other = Process::start(&mut user.meshmq(&["pull", "jobs", "-m", "other", "-v"]));
+    other.says("node ");
+    let pushed = run(&mut user.meshmq(&["push", "jobs", "--timeout", "1s"]), "job\n");
+    assert_eq!(pushed.code, Some(3));
+    assert!(pushed.stderr.contains("timed out with no puller on channel \"jobs\": 1 message not acknowledged"), "{}", pushed.stderr);
+}
+
+#[test]
+fn users_with_the_same_key_meet_at_an_address() {
+    let (here, there) = (User::new(), User::new());
+    let key = run(&mut here.meshmq(&["key", "show"]), "").stdout;
+    let mut pull = Process::start(&mut here.meshmq(&["pull", "jobs", "--listen", "127.0.0.1:0", "-v"]));
+    pull.says("127.0.0.1:");
+    let address = pull.stderr_word("127.0.0.1:");
+    let pushed = run(there.meshmq(&["push", "jobs", "--peer", &address]).env("MESHMQ_KEY", key.trim()), "job\n");
+    assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
+    assert_eq!(pull.line(), "job");
+}
+
+#[test]
+fn a_stranger_is_told_why_there_is_no_link() {
+    let (here, stranger) = (User::new(), User::new());
+    let mut pull = Process::start(&mut here.meshmq(&["pull", "jobs", "--listen", "127.0.0.1:0", "-v"]));
+    pull.says("127.0.0.1:");
+    let address = pull.stderr_word("127.0.0.1:");
+    let mut push = Process::start(&mut stranger.meshmq(&["push", "jobs", "--peer", &address]));
+    push.says("no link with 127.0.0.1:");
+    push.says("of another mesh");
+    pull.says("refused 127.0.0.1:");
+}

@@ -1,0 +1,193 @@
+//! Real processes for black-box tests: the test binary runs itself again in a role, and they talk over pipes by lines.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::future::Future;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use meshmq::{Builder, MeshKey, Node};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Nothing in these tests takes as long unless it is broken.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a role needs to know, from the process that started it.
+pub struct Role {
+    pub args: Vec<String>,
+}
+
+impl Role {
+    /// `None`: this is not that role's process. Called first in the test function that stands for the role.
+    pub fn of(name: &str) -> Option<Self> {
+        if std::env::var("MESHMQ_TEST_ROLE").ok()? != name {
+            return None;
+        }
+        let args = std::env::var("MESHMQ_TEST_ARGS").unwrap_or_default();
+        Some(Self { args: args.split('\u{1f}').map(str::to_owned).collect() })
+    }
+
+    pub fn arg<T: std::str::FromStr>(&self, at: usize) -> T
+    where
+        T::Err: std::fmt::Debug,
+    {
+        self.args[at].parse().expect("an argument of the role")
+    }
+
+    /// The node of the role, in the mesh of the test.
+    pub fn builder(&self) -> Builder {
+        let key: MeshKey = std::env::var("MESHMQ_TEST_KEY").unwrap().parse().unwrap();
+        Node::builder("test").key(key).local_folder(std::env::var("MESHMQ_TEST_FOLDER").unwrap())
+    }
+
+    /// Tells the test.
+    pub fn say(&self, line: impl std::fmt::Display) {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "\u{2}{line}").and_then(|()| out.flush()).expect("the test listens");
+    }
+}
+
+/// A mesh of its own for one test.
+pub struct Place {
+    pub key: MeshKey,
+    pub folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { key: MeshKey::generate().unwrap(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self) -> std::path::PathBuf {
+        let path = self.folder.path().join("run");
+        if !path.exists() {
+            use std::os::unix::fs::DirBuilderExt;
+            std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        }
+        path
+    }
+
+    pub fn builder(&self) -> Builder {
+        Node::builder("test").key(self.key.clone()).local_folder(self.path())
+    }
+
+    /// Starts a process in a role: the test function of that name, which begins with `Role::of`.
+    pub fn start(&self, role: &str, args: &[&dyn std::fmt::Display]) -> Process {
+        let args: Vec<String> = args.iter().map(|arg| arg.to_string()).collect();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", role, "--nocapture", "--test-threads=1"])
+            .env("MESHMQ_TEST_ROLE", role)
+            .env("MESHMQ_TEST_ARGS", args.join("\u{1f}"))
+            .env("MESHMQ_TEST_KEY", self.key.reveal())
+            .env("MESHMQ_TEST_FOLDER", self.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, said) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if let Some(said) = line.split('\u{2}').nth(1) {
+                    if sender.send(said.to_owned()).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        Process { stdin: child.stdin.take(), child, said }
+    }
+}
+
+/// A started process; killed when dropped.
+pub struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    said: Receiver<String>,
+}
+
+impl Process {
+    /// The next line that it says.
+    pub fn hear(&self) -> String {
+        self.said.recv_timeout(PATIENCE).expect("the process says something")
+    }
+
+    /// Waits until it says just this.
+    pub fn hear_this(&self, what: &str) {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if self.hear() == what {
+                return;
+            }
+        }
+        panic!("never heard {what}");
+    }
+
+    /// What it has said by now and nobody has heard; with `end`, until its end.
+    pub fn heard(&self) -> Vec<String> {
+        self.said.try_iter().collect()
+    }
+
+    pub fn until_end(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        while let Ok(line) = self.said.recv_timeout(PATIENCE) {
+            all.push(line);
+        }
+        all
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().expect("not closed yet"), "{line}").unwrap();
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// SIGKILL, and its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.stdin = None;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "the process does not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a test on a runtime of its own, for no longer than it may take.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE * 4, test).await.expect("the test takes too long") })
+}
+
+/// Waits until it holds.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "never: {what}");
+        tokio::task::yield_now().await;
+        std::thread::yield_now();
+    }
+}
+
+pub fn folder(path: &Path) -> Vec<String> {
+    std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
