@@ -81,5 +81,5 @@ mod trace;
 
 pub use host::Host;
 pub use link::Link;
-pub use sim::{Builder, Run, Sim};
+pub use sim::{Builder, Run, Sim, seeds};
 pub use trace::{Counts, Hash, Trace};
