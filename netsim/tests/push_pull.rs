@@ -53,11 +53,7 @@ fn a_worker_crashes(seed: u64) -> Run<()> {
 
 #[test]
 fn every_message_is_handled_over_a_bad_network() {
-<<<<<<< HEAD
-    for seed in seeds(3) {
-=======
     for seed in seeds(5) {
->>>>>>> refs/heads/netsim
         let Run { trace, .. } = a_thousand_messages(seed);
         assert!(trace.packets.lost > 0, "{:?}", trace.packets);
     }
@@ -98,14 +94,6 @@ fn hash_of_a_fresh_process() -> String {
     let out = Command::new(test).args(["--exact", "fresh_process", "--ignored", "--nocapture"]).output().unwrap();
     let out = String::from_utf8(out.stdout).unwrap();
     out.lines().find_map(|line| line.strip_prefix("hash ")).unwrap_or_else(|| panic!("no hash in {out}")).to_owned()
-}
-
-/// Always the same seeds, or the one of the variable: `NETSIM_SEED=7 cargo test -p meshmq-netsim`.
-fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("NETSIM_SEED") {
-        Ok(seed) => vec![seed.parse().expect("NETSIM_SEED is a number")],
-        Err(_) => (0..count).collect(),
-    }
 }
 
 fn wifi() -> Link {
