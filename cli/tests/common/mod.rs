@@ -210,6 +210,13 @@ pub(crate) fn seq(last: u32) -> String {
     (1..=last).map(|number| format!("{number}\n")).collect()
 }
 
+/// Numbers, each on a line, in their order.
+pub(crate) fn sorted(lines: &str) -> Vec<u32> {
+    let mut numbers: Vec<u32> = lines.lines().map(|line| line.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
 /// Waits until a process has ended that is none of ours.
 pub(crate) fn wait_until_gone(pid: i32) {
     let pid = Pid::from_raw(pid).unwrap();
