@@ -47,7 +47,7 @@ fn a_key_file_that_others_can_read() {
 fn no_folder_for_the_key() {
     let user = User::new();
     let command = &mut user.meshmq(&["pull", "jobs"]);
-    refused(command.env("XDG_CONFIG_HOME", "/proc/nowhere"), 1, &["mesh key", "MESHMQ_KEY_FILE"]);
+    refused(command.env("XDG_CONFIG_HOME", "/proc/nowhere"), 1, &["/proc/nowhere", "MESHMQ_KEY_FILE"]);
     let command = &mut user.meshmq(&["pull", "jobs"]);
     refused(command.env_remove("XDG_CONFIG_HOME").env_remove("HOME"), 1, &["MESHMQ_KEY_FILE"]);
 }
