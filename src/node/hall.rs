@@ -52,8 +52,10 @@ pub(crate) struct Hall {
 
 pub(super) struct State {
     pub(super) started: Instant,
-    /// No socket opens, nobody is dialled any more.
+    /// No socket opens any more. Peers are still looked for: accepted messages may only now find somebody.
     pub(super) closing: bool,
+    /// Nobody is dialled or let in any more: what could be delivered is.
+    pub(super) leaving: bool,
     pub(super) sockets: BTreeMap<SocketId, Socket>,
     /// The same by what they are matched by.
     pub(super) by_channel: BTreeMap<(SocketKind, String), BTreeSet<SocketId>>,
@@ -74,12 +76,23 @@ pub(super) struct State {
     pub(super) reported: bool,
 }
 
+impl State {
+    /// Sockets may have lost the last of those that they met.
+    pub(super) fn look_for_lonely(&mut self, now: Instant) {
+        for socket in self.sockets.values_mut() {
+            socket.alone_at = Some(now + LONELY_AFTER);
+        }
+    }
+}
+
 /// A socket of this node.
 pub(super) struct Socket {
     pub(super) entry: SocketEntry,
     pub(super) end: Arc<dyn SocketEnd>,
     /// When it is looked whether it has found somebody.
     pub(super) alone_at: Option<Instant>,
+    /// It was told that it has not; once, until it has.
+    pub(super) told_alone: bool,
 }
 
 /// A discovery source at work.
@@ -120,6 +133,7 @@ impl Hall {
         let state = State {
             started: env.now(),
             closing: false,
+            leaving: false,
             sockets: BTreeMap::new(),
             by_channel: BTreeMap::new(),
             next_socket: 1,
@@ -194,7 +208,7 @@ impl Hall {
         }
         let alone_at = Some(self.env.now() + LONELY_AFTER);
         state.by_channel.entry((kind, entry.channel.clone())).or_default().insert(id);
-        state.sockets.insert(id, Socket { entry: entry.clone(), end, alone_at });
+        state.sockets.insert(id, Socket { entry: entry.clone(), end, alone_at, told_alone: false });
         self.route_own(state, &entry);
         drop(guard);
         self.changed.notify_one();
@@ -217,6 +231,7 @@ impl Hall {
             connected.session.tell_closed(id);
             connected.say.notify_one();
         }
+        state.look_for_lonely(self.env.now());
         drop(guard);
         self.progress.notify_one();
         // The socket itself goes only now: what its end drops may call back.

@@ -11,7 +11,6 @@ use crate::pattern::lane::SocketEnd;
 
 /// What a node could not deliver before it ended: see [`Node::shutdown`](crate::Node::shutdown).
 #[derive(Debug, Default)]
-#[must_use = "these messages were accepted, and nobody has handled them"]
 #[non_exhaustive]
 pub struct Undelivered {
     /// In the order in which their sockets were opened, and within each in the order of acceptance.
@@ -125,9 +124,13 @@ impl Hall {
     }
 
     async fn say_goodbye(&self) {
-        for connected in self.lock().connections.values_mut() {
-            connected.session.leave(GOODBYE);
-            connected.say.notify_one();
+        {
+            let mut state = self.lock();
+            state.leaving = true;
+            for connected in state.connections.values_mut() {
+                connected.session.leave(GOODBYE);
+                connected.say.notify_one();
+            }
         }
         let all_said = async {
             while !self.lock().connections.is_empty() {

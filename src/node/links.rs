@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::link::{CloseCode, Connection, ControlReader, ControlWriter, LinkLost}
 use crate::pattern::lane::{LaneEnd, Violation};
 use crate::session::{ConnectionId, Ending, Heard, Session, Verdict};
 use crate::wire::control::{self, Control, Hello, REVISION, SocketEntry};
-use crate::wire::limits::{ADMISSION_DEADLINE, LONELY_AFTER};
+use crate::wire::limits::{ADMISSION_DEADLINE, MAX_HANDSHAKES};
 
 /// A connection whose peer is proven.
 pub(super) struct Connected {
@@ -62,7 +63,7 @@ impl From<Violation> for End {
 /// A peer in [`Node::peers`](crate::Node::peers).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct PeerInfo {
+pub struct Peer {
     /// Who it is, as proven by its certificate.
     pub id: NodeId,
     /// What it calls itself; proves nothing.
@@ -100,12 +101,17 @@ impl Hall {
         let (now, node) = (self.env.now(), connection.peer());
         let mut guard = self.lock();
         let state = &mut *guard;
-        if node == self.id || state.closing {
+        if node == self.id || state.leaving {
             connection.close(CloseCode::Done, "");
             return;
         }
         if state.connections.values().filter(|connected| connected.peer == node).count() >= MAX_CONNECTIONS {
-            connection.close(CloseCode::TooManyLinks, "too many connections of one node");
+            connection.close(CloseCode::Duplicate, "too many connections of one node");
+            return;
+        }
+        // Whoever has the mesh key can be many nodes.
+        if state.connections.len() >= self.max_links + MAX_HANDSHAKES || !state.has_room_for(node) {
+            connection.close(CloseCode::TooManyLinks, "too many nodes");
             return;
         }
         let peer = state.peer(self.id, node, now);
@@ -152,6 +158,9 @@ impl Hall {
         closed: oneshot::Receiver<End>,
     ) {
         let mut lost = None;
+        // Lives until the connection is closed: streams that were dropped before would have something to say of that,
+        // and a transport that has, and is held back by pacing, does not get to say that the connection is closed.
+        let mut conversation = pin!(self.converse(id, &connection, &say, &opened));
         let end = tokio::select! {
             biased;
             Ok(end) = closed => end,
@@ -160,7 +169,7 @@ impl Hall {
                 lost = Some(end);
                 End::new(CloseCode::Done, why)
             }
-            end = self.converse(id, &connection, &say, &opened) => end,
+            end = &mut conversation => end,
         };
         connection.close(end.code, &end.why);
         self.connection_over(id, end, lost);
@@ -173,18 +182,20 @@ impl Hall {
         say: &Notify,
         opened: &SetOnce<()>,
     ) -> End {
-        let (writer, reader) = match self.env.timeout(ADMISSION_DEADLINE, connection.control()).await {
+        let (mut writer, mut reader) = match self.env.timeout(ADMISSION_DEADLINE, connection.control()).await {
             Some(Ok(control)) => control,
             Some(Err(lost)) => return self.broken(lost).await,
             None => return ending_words(Ending::Admission),
         };
-        tokio::select! {
+        let end = tokio::select! {
             biased;
-            end = self.read(id, reader) => end,
-            end = self.write(id, writer, say) => end,
+            end = self.read(id, &mut reader) => end,
+            end = self.write(id, &mut writer, say) => end,
             end = self.watch(id, connection, opened) => end,
             end = self.take_lanes(id, connection, opened) => end,
-        }
+        };
+        connection.close(end.code, &end.why);
+        end
     }
 
     /// A stream has failed. As a rule the connection has, and tells why in a moment, which ends this.
@@ -194,7 +205,7 @@ impl Hall {
     }
 
     /// Reads what the peer says; does not wait for what it does not read.
-    async fn read(self: &Arc<Self>, id: ConnectionId, mut reader: ControlReader) -> End {
+    async fn read(self: &Arc<Self>, id: ConnectionId, reader: &mut ControlReader) -> End {
         let mut buffer = BytesMut::new();
         loop {
             loop {
@@ -217,7 +228,7 @@ impl Hall {
         }
     }
 
-    async fn write(&self, id: ConnectionId, mut writer: ControlWriter, say: &Notify) -> End {
+    async fn write(&self, id: ConnectionId, writer: &mut ControlWriter, say: &Notify) -> End {
         let mut buffer = BytesMut::new();
         loop {
             let leaving = self.gather(id, &mut buffer);
@@ -313,6 +324,9 @@ impl Hall {
             }
             Heard::Sockets(change) => {
                 self.route_theirs(state, id, &change);
+                if !change.closed.is_empty() {
+                    state.look_for_lonely(now);
+                }
                 drop(guard);
                 self.changed.notify_one();
             }
@@ -419,9 +433,7 @@ impl Hall {
             peer.lost(now, self.id < node);
         }
         self.hurry_addresses(state, now, node);
-        for socket in state.sockets.values_mut() {
-            socket.alone_at = Some(now + LONELY_AFTER);
-        }
+        state.look_for_lonely(now);
         tracing::info!(target: "meshmq::node", node = %self.id.short(), peer = %node.short(), %name, why, "link lost");
         self.emit(Event::PeerLeft { node, name, why: why.into() });
     }
@@ -438,6 +450,9 @@ impl Hall {
             let code = lost.as_ref().and_then(|lost| lost.code);
             if let Some(peer) = state.peers.get_mut(&node) {
                 peer.arbiter.handle_lost(now, id);
+                if !connected.open {
+                    peer.pace.fail();
+                }
                 match code {
                     Some(CloseCode::Goodbye) => peer.gone(now),
                     Some(CloseCode::TooManyLinks | CloseCode::Refused) => {
@@ -453,16 +468,17 @@ impl Hall {
                 }
             }
             self.carry_out(state, now, node);
+            state.forget_unknown(node);
         }
         drop(guard);
         self.changed.notify_one();
         self.progress.notify_one();
     }
 
-    pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
+    pub(super) fn peer_infos(&self) -> Vec<Peer> {
         let state = self.lock();
         let open = state.connections.values().filter(|connected| connected.open);
-        let info = |connected: &Connected| PeerInfo {
+        let info = |connected: &Connected| Peer {
             id: connected.peer,
             name: state.peers.get(&connected.peer).map_or_else(String::new, |peer| peer.name.clone()),
             address: connected.connection.remote_address(),

@@ -33,7 +33,7 @@ pub use builder::{Builder, JoinError};
 pub use events::{Event, Events};
 pub(crate) use hall::{Hall, Registered, SocketSpec};
 pub use leave::{Undelivered, UndeliveredMessage};
-pub use links::PeerInfo;
+pub use links::Peer;
 
 use crate::env::OwnThread;
 use crate::id::NodeId;
@@ -104,7 +104,7 @@ impl Node {
     }
 
     /// The peers with which there is a link now, by id.
-    pub fn peers(&self) -> Vec<PeerInfo> {
+    pub fn peers(&self) -> Vec<Peer> {
         self.host.hall.peer_infos()
     }
 
@@ -156,8 +156,13 @@ impl Node {
         let hall = self.host.hall.clone();
         let (done, undelivered) = oneshot::channel();
         self.host.hall.env.spawn(async move {
-            // Nobody waits any more: what could not be delivered is logged by its sockets' figures alone.
-            let _ = done.send(hall.leave(drain, Leaving::Shutdown).await);
+            let undelivered = hall.leave(drain, Leaving::Shutdown).await;
+            if let Err(undelivered) = done.send(undelivered)
+                && !undelivered.is_empty()
+            {
+                let (node, lost) = (hall.id.short(), undelivered.len());
+                tracing::warn!(target: "meshmq::node", %node, lost, "accepted messages are lost: nobody waited for them");
+            }
         });
         // Without a sender the node's runtime has ended, and the node with it.
         undelivered.await.unwrap_or_default()
@@ -189,10 +194,10 @@ impl Drop for Host {
         }
         let linger = if panicking { Duration::ZERO } else { self.linger };
         let leave = async move {
-            let undelivered = hall.leave(linger, Leaving::LastDrop).await;
-            if !undelivered.is_empty() {
-                let (messages, node) = (undelivered.len(), hall.id.short());
-                tracing::warn!(target: "meshmq::node", %node, messages, "accepted messages were lost: the node was dropped");
+            let lost = hall.leave(linger, Leaving::LastDrop).await.len();
+            if lost > 0 {
+                let node = hall.id.short();
+                tracing::warn!(target: "meshmq::node", %node, lost, "accepted messages are lost: the node was dropped");
             }
         };
         let env = &self.hall.env;

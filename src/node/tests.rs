@@ -125,7 +125,7 @@ async fn a_fixed_peer_may_start_later_and_restart() {
     let key = key();
     let listener = node(&key).env(world(None)).await.unwrap();
     let at = listener.local_addr();
-    let _ = listener.shutdown(Duration::ZERO).await;
+    listener.shutdown(Duration::ZERO).await;
     drop(listener);
     let early = node(&key).env(world(None)).peer(&at.to_string()).await.unwrap();
     for round in 0..3 {
@@ -140,7 +140,7 @@ async fn a_fixed_peer_may_start_later_and_restart() {
         late.wait_for_peers(1).await.unwrap();
         early.wait_for_peers(1).await.unwrap();
         assert_eq!(late.peers()[0].id, early.id(), "round {round}");
-        let _ = late.shutdown(Duration::ZERO).await;
+        late.shutdown(Duration::ZERO).await;
         until(&early, || early.peers().is_empty()).await;
     }
 }
@@ -299,7 +299,7 @@ async fn what_is_in_hand_can_be_answered_while_its_node_drains() {
         assert!(pull.recv().await.is_err(), "nothing more is handed out");
         job.ack();
     };
-    tokio::join!(shutdown, answered).0.into_iter().for_each(drop);
+    assert!(tokio::join!(shutdown, answered).0.is_empty());
     push.flush().await.unwrap();
     assert_eq!(push.metrics().handled, 1);
     assert!(a.shutdown(Duration::from_secs(30)).await.is_empty());
@@ -348,7 +348,8 @@ async fn the_last_drop_waits_for_what_somebody_can_take() {
         assert_eq!(&delivery[..], format!("{job}").as_bytes());
         delivery.ack();
     }
-    application.join().unwrap();
+    // This runtime is the worker's: it has to go on.
+    tokio::task::spawn_blocking(|| application.join().unwrap()).await.unwrap();
 }
 
 #[tokio::test]
