@@ -1,5 +1,7 @@
 //! What the user sees when something is wrong. Each message names the thing and the remedy.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs::{self, set_permissions};

@@ -1,5 +1,7 @@
 //! How the commands end, and what becomes of what they have not done.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Process, User, run, seq, sorted};
@@ -97,7 +99,7 @@ fn the_first_signal_lets_a_command_end_and_the_second_does_not() {
     let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs", "--exec", "echo $$; exec tail -f /dev/null"]));
     let command = pull.line().parse().unwrap();
     pull.signal(Signal::INT);
-    pull.says("ending once 1 command has ended");
+    pull.says("waiting for 1 command to end");
     pull.signal(Signal::INT);
     assert_eq!(pull.end().code, Some(130));
     common::wait_until_gone(command);

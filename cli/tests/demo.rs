@@ -1,5 +1,7 @@
 //! The demo, as a newcomer runs it, and as they interrupt it.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;
@@ -32,10 +34,10 @@ fn pids(text: &str) -> Vec<i32> {
 
 fn nothing_is_left(user: &User, pids: &[i32]) {
     pids.iter().for_each(|pid| wait_until_gone(*pid));
-    let left: Vec<_> = fs::read_dir(user.runtime()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(left, [PathBuf::new(); 0], "the runtime folder");
-    let left: Vec<_> = fs::read_dir(user.config()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(left, [PathBuf::new(); 0], "the configuration folder");
+    for folder in [user.runtime(), user.config()] {
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 }
 
 #[test]

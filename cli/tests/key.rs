@@ -1,5 +1,7 @@
 //! The mesh key: made once, shown when asked for, taken over from another machine.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;

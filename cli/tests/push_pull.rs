@@ -1,5 +1,7 @@
 //! Messages between real processes: push and pull as people use them.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeSet;

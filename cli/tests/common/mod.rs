@@ -167,9 +167,8 @@ impl Process {
     /// Waits until it has ended. What was read before is not repeated.
     pub(crate) fn end(mut self) -> Ended {
         self.close();
-        let code = match self.code.recv_timeout(PATIENCE) {
-            Ok(code) => code,
-            Err(_) => panic!("it has not ended; it said {}", self.said()),
+        let Ok(code) = self.code.recv_timeout(PATIENCE) else {
+            panic!("it has not ended; it said {}", self.said());
         };
         let stdout = self.stdout.iter().flatten().collect::<Vec<u8>>();
         Ended { code, stdout: text(&stdout), stderr: self.said() }
