@@ -76,3 +76,8 @@ pub use node::{Builder, Event, Events, JoinError, Node, Peer, Undelivered, Undel
 pub use observe::{Metrics, PullMetrics, PullerMetrics, PushMetrics, PusherMetrics, SocketFigures, SocketMetrics};
 pub use socket::{Deliveries, Flush, Handled, Permit, Pull, PullBuilder, Push, PushBuilder, Send};
 pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};
+
+/// The code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -82,12 +82,17 @@ impl Hall {
         Undelivered { messages }
     }
 
-    async fn drain(&self, drain: Duration, leaving: Leaving) {
+    /// Sends are refused from now on, and nothing more is handed out.
+    pub(super) fn refuse(&self) {
         let now = self.env.now();
         for end in self.ends(|_| true) {
             end.drain(now);
         }
-        let mut deadline = now + drain;
+    }
+
+    async fn drain(&self, drain: Duration, leaving: Leaving) {
+        self.refuse();
+        let mut deadline = self.env.now() + drain;
         let mut flushing = false;
         loop {
             // Which lanes end tells `progress`; that a socket has nothing more to do, nobody does.

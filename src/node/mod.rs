@@ -154,6 +154,8 @@ impl Node {
     /// Dropped before it is ready, the node ends all the same, and what it could not deliver is dropped.
     pub async fn shutdown(&self, drain: Duration) -> Undelivered {
         let hall = self.host.hall.clone();
+        // Here already: what is sent after this call is not accepted, however busy the node's thread is.
+        hall.refuse();
         let (done, undelivered) = oneshot::channel();
         self.host.hall.env.spawn(async move {
             let undelivered = hall.leave(drain, Leaving::Shutdown).await;

@@ -121,6 +121,33 @@ async fn sockets_meet_in_every_order() {
 }
 
 #[tokio::test]
+async fn processes_of_one_host_meet_in_a_folder_and_notice_an_end_at_once() {
+    let (key, place) = (key(), tempfile::tempdir().unwrap());
+    // Made by the first of them, for this user alone.
+    let folder = place.path().join("run");
+    // Each on a thread of its own, all at once.
+    let joining = (0..8).map(|_| Node::builder("test").key(key.clone()).local_folder(&folder).into_future());
+    let nodes: Vec<Node> = futures_util::future::join_all(joining).await.into_iter().map(Result::unwrap).collect();
+    for node in &nodes {
+        node.wait_for_peers(7).await.unwrap();
+    }
+    // As when the process is killed: nothing of it says goodbye.
+    let mut events = nodes[0].events();
+    nodes[7].host.hall.over.cancel();
+    let dead = nodes[7].id();
+    event(
+        &mut events,
+        |event| matches!(event, Event::PeerLeft { node, why, .. } if *node == dead && why.contains("process")),
+    )
+    .await;
+    for node in &nodes[..7] {
+        while node.peers().len() > 6 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_fixed_peer_may_start_later_and_restart() {
     let key = key();
     let listener = node(&key).env(world(None)).await.unwrap();
