@@ -257,12 +257,6 @@ impl Hall {
         self.ring.push(event);
     }
 
-    /// The node shuts down.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for sockets that outlive their node"))]
-    pub(crate) fn is_closing(&self) -> bool {
-        self.lock().closing
-    }
-
     pub(super) fn metrics(&self) -> Metrics {
         let (ends, mut metrics) = {
             let state = self.lock();

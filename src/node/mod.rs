@@ -5,13 +5,14 @@
 //! | `builder` | what does a node need to start? |
 //! | `hall` | what does it know of itself? |
 //! | `peers`, `pace` | who is there, and when is whom dialled? |
-//! | `links` | what is said on a connection, and what becomes of it? |
+//! | `links`, `drive` | what is said on a connection, and what becomes of it? |
 //! | `routes` | which lanes have to be? |
 //! | `supervisor` | what is it time for? |
 //! | `events`, `nearest` | what is worth telling? |
 //! | `leave` | how does it end? |
 
 mod builder;
+mod drive;
 mod events;
 mod hall;
 mod leave;
