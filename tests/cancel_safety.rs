@@ -1,6 +1,6 @@
 //! Futures that are dropped before they are ready: each test drops one at each point where it can wait, also when what it
 //! waits for has come meanwhile.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 

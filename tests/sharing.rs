@@ -1,5 +1,5 @@
 //! Who gets which message, and how long it is somebody's: nodes of one process, over real sockets.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Real processes for black-box tests: the test binary runs itself again in a role, and they talk over pipes by lines.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
