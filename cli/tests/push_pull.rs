@@ -139,7 +139,7 @@ fn json_carries_any_body() {
     for line in pulled.stdout.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!((&line["channel"], &line["attempt"]), (&"things".into(), &1.into()));
-        bodies.push(line["body"].as_str().or(line["body_base64"].as_str()).unwrap().to_owned());
+        bodies.push(line["body"].as_str().or_else(|| line["body_base64"].as_str()).unwrap().to_owned());
     }
     bodies.sort_unstable();
     assert_eq!(bodies, ["//4=", "two\nlines"]);
