@@ -90,10 +90,10 @@ impl Place {
         let (sender, said) = channel();
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                if let Some(said) = line.split('\u{2}').nth(1) {
-                    if sender.send(said.to_owned()).is_err() {
-                        break;
-                    }
+                if let Some(said) = line.split('\u{2}').nth(1)
+                    && sender.send(said.to_owned()).is_err()
+                {
+                    break;
                 }
             }
         });
