@@ -15,7 +15,7 @@ use crate::link::{CloseCode, Connection, LinkLost};
 use crate::pattern::lane::LaneEnd;
 use crate::session::{ConnectionId, Heard, Session, Verdict};
 use crate::wire::control::{Control, Hello, REVISION, SocketEntry};
-use crate::wire::limits::{ADMISSION_DEADLINE, MAX_HANDSHAKES};
+use crate::wire::limits::MAX_HANDSHAKES;
 
 /// A connection whose peer is proven.
 pub(super) struct Connected {
