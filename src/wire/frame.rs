@@ -274,3 +274,6 @@ impl Payload {
         self.0.len() > MAX_CONTROL_FRAME - 32
     }
 }
+
+#[cfg(test)]
+mod tests;
