@@ -172,7 +172,8 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err(format!("unknown unit {unit:?}: use ms, s, m or h")),
     };
-    let number: f64 = number.parse().map_err(|_| "expected a number and a unit, like 500ms, 5s, 2m or 1h".to_owned())?;
+    let number: f64 =
+        number.parse().map_err(|_| "expected a number and a unit, like 500ms, 5s, 2m or 1h".to_owned())?;
     match Duration::try_from_secs_f64(number * seconds) {
         Ok(Duration::ZERO) => Err("no time at all: use at least 1ms".to_owned()),
         Ok(duration) => Ok(duration),

@@ -20,7 +20,9 @@ pub(crate) async fn tell(mut events: Events, say: Say) {
             Event::PeerJoined { node, name, address } => {
                 say.detail(format_args!("node {} ({name}) is here, at {address}", node.short()));
             }
-            Event::PeerLeft { node, name, why } => say.detail(format_args!("node {} ({name}) has left: {why}", node.short())),
+            Event::PeerLeft { node, name, why } => {
+                say.detail(format_args!("node {} ({name}) has left: {why}", node.short()))
+            }
             Event::Refused { address, why } => say.detail(format_args!("refused {address}: {why}")),
             // The command itself says what it waits for.
             _ => {}

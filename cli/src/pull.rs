@@ -71,7 +71,8 @@ struct Printing<'a> {
 
 impl<'a> Printing<'a> {
     fn new(args: &PullArgs, pull: &'a Pull, say: Say) -> io::Result<Self> {
-        let form = if args.common.json { Form::Json } else { Form::Text { separator: if args.null { 0 } else { b'\n' } } };
+        let form =
+            if args.common.json { Form::Json } else { Form::Text { separator: if args.null { 0 } else { b'\n' } } };
         // Not std's standard output: its buffer could hold what is already acknowledged.
         let stdout = Arc::new(File::from(io::stdout().as_fd().try_clone_to_owned()?));
         Ok(Self { pull, form, left: args.count.unwrap_or(u64::MAX), stdout, told: BTreeSet::new(), say })
@@ -93,7 +94,9 @@ impl<'a> Printing<'a> {
                 Waited::Ready(Some(first)) => self.batch(first?),
                 Waited::Ready(None) => return Ok(self.ended(Exit::Ok)),
                 Waited::Stopped => return Ok(Exit::Interrupted),
-                Waited::TimedOut => return Err(Exit::TimedOut.because(format!("timed out waiting for {}", wanted(pull)))),
+                Waited::TimedOut => {
+                    return Err(Exit::TimedOut.because(format!("timed out waiting for {}", wanted(pull))));
+                }
             };
             let (text, deliveries) = self.print(batch);
             match waiting.signals().unless_stuck(self.write(text)).await {
@@ -108,7 +111,8 @@ impl<'a> Printing<'a> {
                         None => Ok(Exit::Interrupted),
                         Some(Err(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(self.ended(Exit::Ok)),
                         Some(failed) => failed.map(|()| Exit::Ok).map_err(|error| {
-                            anyhow::Error::new(error).context("cannot write to standard output; what was not written went back")
+                            anyhow::Error::new(error)
+                                .context("cannot write to standard output; what was not written went back")
                         }),
                     };
                 }

@@ -192,9 +192,8 @@ fn read(args: &PushArgs) -> mpsc::Receiver<io::Result<Vec<Bytes>>> {
     let (ready, messages) = mpsc::channel(AHEAD);
     std::thread::spawn(move || {
         for file in files {
-            let read = open(&file).and_then(|input| {
-                if whole { read_whole(input, &ready) } else { read_parts(input, separator, &ready) }
-            });
+            let read = open(&file)
+                .and_then(|input| if whole { read_whole(input, &ready) } else { read_parts(input, separator, &ready) });
             if let Err(error) = read {
                 // The command may have ended: then nobody is left to be told.
                 let _ = ready.blocking_send(Err(named(&file, error)));
@@ -215,7 +214,10 @@ fn named(file: &Path, error: io::Error) -> io::Error {
 }
 
 fn too_long(what: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{what} is longer than {} MiB, the most that a message may have", MAX_MESSAGE >> 20))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{what} is longer than {} MiB, the most that a message may have", MAX_MESSAGE >> 20),
+    )
 }
 
 type Ready = mpsc::Sender<io::Result<Vec<Bytes>>>;

@@ -93,7 +93,8 @@ impl<'a> Waiting<'a> {
             return format!("no other node of mesh {mesh:?} is in sight");
         }
         let shown: Vec<_> = peers.iter().take(8).map(|peer| format!("{} ({})", peer.name, peer.id.short())).collect();
-        let more = if peers.len() > shown.len() { format!(" and {} more", peers.len() - shown.len()) } else { String::new() };
+        let more =
+            if peers.len() > shown.len() { format!(" and {} more", peers.len() - shown.len()) } else { String::new() };
         format!("nodes of mesh {mesh:?} in sight: {}{more}", shown.join(", "))
     }
 }

@@ -232,7 +232,11 @@ fn meshes_of_two_names_do_not_meet() {
     other.says("node ");
     let pushed = run(&mut user.meshmq(&["push", "jobs", "--timeout", "1s"]), "job\n");
     assert_eq!(pushed.code, Some(3));
-    assert!(pushed.stderr.contains("timed out with no puller on channel \"jobs\": 1 message not acknowledged"), "{}", pushed.stderr);
+    assert!(
+        pushed.stderr.contains("timed out with no puller on channel \"jobs\": 1 message not acknowledged"),
+        "{}",
+        pushed.stderr
+    );
 }
 
 #[test]

@@ -75,7 +75,10 @@ impl Crew {
         let start = Start { key: self.key.reveal(), folder: self.folder().to_owned(), name: name.to_owned() };
         // Not an argument, and not the environment: both can be read by others.
         let line = serde_json::to_string(&start)? + "\n";
-        stdin.write_all(line.as_bytes()).await.with_context(|| format!("worker {name} (pid {pid}) ended as it started"))?;
+        stdin
+            .write_all(line.as_bytes())
+            .await
+            .with_context(|| format!("worker {name} (pid {pid}) ended as it started"))?;
         self.members.push(Member { name, pid, node: None, child, stdin: Some(stdin) });
         Ok(self.members.last().expect("just pushed"))
     }

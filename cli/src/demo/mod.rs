@@ -107,12 +107,24 @@ fn introduce(args: &DemoArgs, plan: &Plan, show: &Show) {
         show.row("", "there is more, left out to keep this short");
     }
     if texts.unreadable > 0 {
-        show.row("", format_args!("{} could not be read", counted(texts.unreadable as u64, "entry").replace("entrys", "entries")));
+        show.row(
+            "",
+            format_args!(
+                "{} could not be read",
+                counted(texts.unreadable as u64, "entry").replace("entrys", "entries")
+            ),
+        );
     }
     show.row("often", plan.frequent(8).join(" "));
     show.row("pieces", format_args!("{}, about {} each", grouped(plan.pieces().into()), size(plan)));
     if plan.rounds() > 1 {
-        show.row("", format_args!("all text is counted {} times over, so that there is something to see", grouped(plan.rounds())));
+        show.row(
+            "",
+            format_args!(
+                "all text is counted {} times over, so that there is something to see",
+                grouped(plan.rounds())
+            ),
+        );
     }
     show.gap();
 }
@@ -142,7 +154,8 @@ impl Demo<'_> {
     /// Starts the workers and waits until each has reported over the mesh.
     async fn gather(&mut self, workers: usize, node: &Node) -> anyhow::Result<()> {
         self.show.start();
-        self.show.row("first", format_args!("pid {:<8} node {}  pushes the pieces", std::process::id(), node.id().short()));
+        self.show
+            .row("first", format_args!("pid {:<8} node {}  pushes the pieces", std::process::id(), node.id().short()));
         for _ in 0..workers {
             self.crew.hire().await?;
         }
@@ -196,7 +209,9 @@ impl Demo<'_> {
             Report::Begun { piece, attempt } => {
                 self.tally.begun(node, piece);
                 let worker = self.crew.find(node);
-                if let Some(worker) = worker && attempt > 1 {
+                if let Some(worker) = worker
+                    && attempt > 1
+                {
                     self.tell_moved(worker, piece, attempt);
                 }
                 worker
@@ -235,7 +250,9 @@ impl Demo<'_> {
     }
 
     fn greet_late(&mut self, node: NodeId) {
-        if self.killed.is_some() && let Some(worker) = self.crew.find(node) {
+        if self.killed.is_some()
+            && let Some(worker) = self.crew.find(node)
+        {
             let name = self.crew.members[worker].name;
             self.show.event(Tone::Calm, format_args!("{name} has joined the mesh, node {}", node.short()));
         }
@@ -262,7 +279,12 @@ impl Demo<'_> {
             if pieces.is_empty() {
                 continue;
             }
-            let text = format!("{:<8} {:>10}: {}", member.name, counted(pieces.len() as u64, "piece"), shorten(&ranges(&pieces)));
+            let text = format!(
+                "{:<8} {:>10}: {}",
+                member.name,
+                counted(pieces.len() as u64, "piece"),
+                shorten(&ranges(&pieces))
+            );
             match std::mem::take(&mut first) {
                 true => self.show.event(Tone::Calm, text),
                 false => self.show.more(Tone::Calm, text),
@@ -274,24 +296,39 @@ impl Demo<'_> {
         let (expected, found) = (plan.expected(), self.tally.words());
         let show = &self.show;
         show.gap();
-        let line = |counts| format!("{} in all, {} different", counted(total(counts), "word"), grouped(counts.len() as u64));
+        let line =
+            |counts| format!("{} in all, {} different", counted(total(counts), "word"), grouped(counts.len() as u64));
         show.row("mesh", line(found));
-        show.row("one process", format!("{}{}", line(&expected), if plan.rounds() > 1 {
-            format!("  (one count × {})", grouped(plan.rounds()))
-        } else {
-            String::new()
-        }));
+        show.row(
+            "one process",
+            format!(
+                "{}{}",
+                line(&expected),
+                if plan.rounds() > 1 { format!("  (one count × {})", grouped(plan.rounds())) } else { String::new() }
+            ),
+        );
         let begun = self.killed.as_ref().map_or(0, |(_, in_hand)| in_hand.len());
-        show.row("moved", format!("{} went to another worker after the kill, {begun} of them begun", counted(self.moved.len() as u64, "piece")));
+        show.row(
+            "moved",
+            format!(
+                "{} went to another worker after the kill, {begun} of them begun",
+                counted(self.moved.len() as u64, "piece")
+            ),
+        );
         let twice = match self.tally.twice {
             0 => "no result came twice".to_owned(),
-            twice => format!("{} came twice and counted once, by the number of the piece", counted(twice.into(), "result")),
+            twice => {
+                format!("{} came twice and counted once, by the number of the piece", counted(twice.into(), "result"))
+            }
         };
         show.row("", twice);
         show.gap();
         let holds = *found == expected && self.killed.is_some();
         if holds {
-            show.line(Tone::Good, "It holds: a worker was killed in the middle of its work, and every word is counted exactly once.");
+            show.line(
+                Tone::Good,
+                "It holds: a worker was killed in the middle of its work, and every word is counted exactly once.",
+            );
             return Ok(Exit::Ok);
         }
         show.line(Tone::Bad, "It does not hold: the two counts differ.");

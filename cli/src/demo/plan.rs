@@ -75,7 +75,8 @@ impl Plan {
 
     /// Words that occur most, for people to see that something was counted.
     pub(super) fn frequent(&self, most: usize) -> Vec<&str> {
-        let sorted: BTreeMap<_, _> = self.once.iter().map(|(word, count)| ((u64::MAX - count, word.as_str()), ())).collect();
+        let sorted: BTreeMap<_, _> =
+            self.once.iter().map(|(word, count)| ((u64::MAX - count, word.as_str()), ())).collect();
         sorted.into_keys().map(|(_, word)| word).take(most).collect()
     }
 

@@ -126,7 +126,8 @@ fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn is_left_out(folder: &Path) -> bool {
-    folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) || folder.join("CACHEDIR.TAG").exists()
+    folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+        || folder.join("CACHEDIR.TAG").exists()
 }
 
 /// Cuts between two words, at `at` or soon after it.
