@@ -78,7 +78,7 @@ impl MeshKey {
 
     /// A whole file appears under the name, or none: written elsewhere, synced, then linked into place.
     fn link_into(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut unique = [0; 8];
         getrandom::fill(&mut unique).map_err(io::Error::other)?;
