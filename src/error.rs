@@ -78,6 +78,7 @@ pub enum OpenError {
 
 /// A message was not accepted. It is given back.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SendError<T> {
     /// Why.
     pub kind: SendErrorKind,

@@ -72,7 +72,12 @@ mod wire;
 pub use error::{Closed, Error, HandleError, InvalidChannel, OpenError, Result, SendError, SendErrorKind};
 pub use id::{InvalidNodeId, NodeId};
 pub use message::{Delivery, Message, MessageId};
-pub use node::{Builder, Event, Events, JoinError, Node, PeerInfo, Undelivered, UndeliveredMessage};
+pub use node::{Builder, Event, Events, JoinError, Node, Peer, Undelivered, UndeliveredMessage};
 pub use observe::{Metrics, PullMetrics, PullerMetrics, PushMetrics, PusherMetrics, SocketFigures, SocketMetrics};
 pub use socket::{Deliveries, Flush, Handled, Permit, Pull, PullBuilder, Push, PushBuilder, Send};
 pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};
+
+/// The code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -52,7 +52,7 @@ pub(crate) async fn run(
     pull.close();
     if !running.is_empty() {
         let commands = counted(running.len() as u64, "command");
-        say.note(format_args!("ending once {commands} has ended; interrupt again to end at once"));
+        say.note(format_args!("waiting for {commands} to end; interrupt again to end at once"));
     }
     while running.join_next().await.is_some() {}
     Ok(if left > 0 { Exit::Interrupted } else { Exit::Ok })

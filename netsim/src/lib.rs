@@ -31,7 +31,7 @@
 //!    │                                                      │
 //!  clock/        the queue of all that is going to happen ──┘
 //!    │  at that nanosecond
-//!  socket.rs     the other host's inbox; its task is woken
+//!  inbox.rs      of the other host's socket; its task is woken
 //!    │  quinn: poll_recv
 //!  the code under test
 //! ```
@@ -40,7 +40,7 @@
 //! |---|---|
 //! | `sim.rs` | one run: thread, runtime, scenario, what comes out |
 //! | `clock/` | what time is it, and what happens next? |
-//! | `network.rs`, `link.rs` | who gets which packet, and when? |
+//! | `network.rs`, `link.rs`, `inbox.rs` | who gets which packet, and when? |
 //! | `host.rs`, `runtime.rs` | what lives on a host, and what ends when it crashes? |
 //! | `socket.rs` | quinn's socket traits, in this file alone |
 //! | `crypto.rs`, `random.rs` | where do keys and random numbers come from? |
@@ -68,6 +68,7 @@ mod crypto;
 mod discovery;
 mod endpoint;
 mod host;
+mod inbox;
 mod link;
 #[cfg(feature = "mesh")]
 mod mesh;
@@ -80,5 +81,5 @@ mod trace;
 
 pub use host::Host;
 pub use link::Link;
-pub use sim::{Builder, Run, Sim};
+pub use sim::{Builder, Run, Sim, seeds};
 pub use trace::{Counts, Hash, Trace};

@@ -17,6 +17,29 @@ use crate::socket::Socket;
 impl Host {
     /// The world of this host's present life, for [`Builder::env`](meshmq::Builder::env): a node that is built with it
     /// lives on this host, finds the nodes of its mesh on the other hosts, and ends when the host crashes.
+    ///
+    /// Give nodes a key of known bytes: a secret one is another in each run. A node that the scenario itself holds, as
+    /// here, goes silent in a crash; one that lives in a task of [`Host::spawn`] ends with it.
+    ///
+    /// ```
+    /// use meshmq::{MeshKey, Node};
+    /// use netsim::{Link, Sim};
+    ///
+    /// Sim::run(7, async |sim: Sim| {
+    ///     sim.set_link(Link::lan().loss(0.02));
+    ///     let join = |name| {
+    ///         let node = Node::builder("demo").name(name).key(MeshKey::from_bytes([7; 32]));
+    ///         node.env(sim.host(name).env()).into_future()
+    ///     };
+    ///     let (a, b) = (join("a").await.unwrap(), join("b").await.unwrap());
+    ///     let (push, pull) = (a.push("jobs").await.unwrap(), b.pull("jobs").await.unwrap());
+    ///     push.send("hello").await.unwrap();
+    ///     let job = pull.recv().await.unwrap();
+    ///     assert_eq!(&job[..], b"hello");
+    ///     job.ack();
+    ///     push.flush().await.unwrap();
+    /// });
+    /// ```
     pub fn env(&self) -> Env {
         let world = Arc::new(World { host: self.clone(), life: self.life() });
         let mut env = Env::new(self.runtime(), world.clone(), self.crypto(), self.certificate_time(), world.clone());

@@ -1,15 +1,15 @@
 //! Who gets which packet, and when? Hosts on one LAN, a link between each two of them, and what is cut.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use quinn::udp::EcnCodepoint;
 use rand_chacha::ChaCha20Rng;
 
 use crate::clock::Clock;
+use crate::inbox::{Inbox, Packet};
 use crate::link::Link;
 use crate::random;
 use crate::trace::{Fate, Recorder, Trace};
@@ -57,23 +57,6 @@ struct HostState {
     /// How often it was started.
     starts: u32,
     next_port: u16,
-}
-
-/// A datagram on its way.
-pub(crate) struct Packet {
-    pub(crate) from: SocketAddrV4,
-    pub(crate) to: SocketAddrV4,
-    pub(crate) ecn: Option<EcnCodepoint>,
-    pub(crate) bytes: Vec<u8>,
-}
-
-/// What has arrived at a bound port and was not received yet.
-struct Inbox {
-    /// The address that it is bound to; unspecified for all.
-    ip: Ipv4Addr,
-    packets: VecDeque<Packet>,
-    bytes: usize,
-    waiting: Option<Waker>,
 }
 
 impl Network {
@@ -222,7 +205,7 @@ impl Network {
         drop(state);
         if let (Some(host), Fate::Arrives(delays)) = (receiver, fate) {
             for delay in delays {
-                let (network, packet) = (self.clone(), packet.duplicate());
+                let (network, packet) = (self.clone(), packet.clone());
                 self.clock.at(now + delay, move || network.deliver(host, packet));
             }
         }
@@ -235,23 +218,17 @@ impl Network {
             return Poll::Pending;
         }
         let Some(inbox) = state.inboxes.get_mut(&(life.host, port)) else { return Poll::Pending };
-        if let Some(packet) = inbox.packets.pop_front() {
-            inbox.bytes -= packet.bytes.len();
-            return Poll::Ready(packet);
-        }
-        let before = inbox.waiting.replace(cx.waker().clone());
+        let (packet, before) = inbox.poll_take(cx);
         drop(state);
         drop(before);
-        Poll::Pending
+        packet
     }
 
     fn deliver(&self, host: HostId, packet: Packet) {
         let mut state = self.lock();
         let inbox = state.inboxes.get_mut(&(host, packet.to.port())).filter(|inbox| inbox.takes(&packet));
         let Some(inbox) = inbox else { return state.trace.unheard() };
-        inbox.bytes += packet.bytes.len();
-        inbox.packets.push_back(packet);
-        let waiting = inbox.waiting.take();
+        let waiting = inbox.put(packet);
         drop(state);
         if let Some(waker) = waiting {
             waker.wake();
@@ -331,25 +308,5 @@ impl State {
     }
 }
 
-impl Packet {
-    fn duplicate(&self) -> Self {
-        Self { bytes: self.bytes.clone(), ..*self }
-    }
-}
-
-impl Inbox {
-    fn new(ip: Ipv4Addr) -> Self {
-        Self { ip, packets: VecDeque::new(), bytes: 0, waiting: None }
-    }
-
-    fn takes(&self, packet: &Packet) -> bool {
-        let bound = self.ip.is_unspecified() || self.ip == *packet.to.ip();
-        bound && self.bytes + packet.bytes.len() <= INBOX
-    }
-}
-
 /// The first port that is given out by itself, as the registry of ports has it.
 const EPHEMERAL: u16 = 49_152;
-
-/// What a socket holds unreceived, in bytes: enough that a burst over an unlimited link isn't lost for that.
-const INBOX: usize = 2 << 20;

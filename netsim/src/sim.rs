@@ -1,6 +1,7 @@
 //! One run of one scenario: a fresh thread, a runtime whose clock is virtual, and what comes out.
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
@@ -39,6 +40,21 @@ pub struct Run<T> {
     pub value: T,
     /// What has happened.
     pub trace: Trace,
+}
+
+/// The seeds that a test runs over: the first `count`, or only the one that the environment variable `NETSIM_SEED`
+/// names, to try a fresh one or to see a failed one again.
+///
+/// # Panics
+/// `NETSIM_SEED` is not a number.
+pub fn seeds(count: u64) -> Range<u64> {
+    match std::env::var("NETSIM_SEED") {
+        Ok(text) => {
+            let seed: u64 = text.parse().unwrap_or_else(|_| panic!("NETSIM_SEED is a number, not `{text}`"));
+            seed..seed.checked_add(1).expect("NETSIM_SEED is not the largest number there is")
+        }
+        Err(_) => 0..count,
+    }
 }
 
 impl Sim {
@@ -260,10 +276,11 @@ impl Drop for Epilogue {
             return;
         }
         let trace = self.0.trace();
-        eprintln!("netsim: seed {} failed after {:?}, trace {}", self.0.seed, trace.time, trace.hash);
         for line in trace.log {
             eprintln!("  {line}");
         }
+        let seed = self.0.seed;
+        eprintln!("netsim: seed {seed} failed after {:?}, trace {}; again: NETSIM_SEED={seed}", trace.time, trace.hash);
     }
 }
 

@@ -11,7 +11,8 @@ use std::task::{Context, Poll};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
-use crate::network::{Life, Network, Packet};
+use crate::inbox::Packet;
+use crate::network::{Life, Network};
 
 /// A bound UDP socket. An IPv6 one is dual-stack: it sees IPv4 as mapped addresses.
 pub(crate) struct Socket {

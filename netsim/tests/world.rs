@@ -1,5 +1,7 @@
 //! The simulated world by itself: time, packets, hosts, and what a failed run says.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,8 +32,7 @@ fn time_is_exact_to_the_nanosecond_and_things_happen_in_its_order() {
         for task in tasks {
             task.await.unwrap();
         }
-        let order = order.lock().unwrap().clone();
-        order
+        order.lock().unwrap().clone()
     });
     let expected = [0, 700, 701, 1_000_000, 2_999_999, 3_000_000, 3_000_001].map(Duration::from_nanos);
     assert_eq!(value, expected);

@@ -1,7 +1,8 @@
-//! Peers at addresses that somebody named: looked up now, and again and again.
+//! A peer whose address somebody wrote down.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,96 +10,89 @@ use std::time::Duration;
 use super::{Advert, Finder, Found, Source};
 use crate::env::{BoxFuture, Env};
 
-/// A name is looked up again so long after it was found: hosts move.
-const AGAIN: Duration = Duration::from_secs(30);
-/// The first wait after a look-up that failed; doubled each time, up to [`AGAIN`].
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Of more addresses than this of one name, the rest is not tried.
-const MAX_ADDRESSES: usize = 16;
+/// After a failed look-up, the next one; doubled each time up to [`REFRESH`].
+const RETRY: Duration = Duration::from_secs(1);
+/// After a look-up that worked: the name may have moved.
+const REFRESH: Duration = Duration::from_secs(30);
 
-/// Where a peer may be: `host:port`, `192.0.2.7:7400` or `[2001:db8::7]:7400`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerAddress {
-    host: String,
-    port: u16,
-}
+/// Where a peer is said to be: a host name or an IP address, and a UDP port. An IPv6 address stands in brackets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PeerAddress(Place);
 
-impl fmt::Display for PeerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Place {
+    Address(SocketAddr),
+    Name { host: String, port: u16 },
 }
 
 impl FromStr for PeerAddress {
     type Err = InvalidPeer;
 
     fn from_str(text: &str) -> Result<Self, InvalidPeer> {
-        let invalid = |why| InvalidPeer { text: text.to_owned(), why };
-        let text = text.trim();
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| invalid("the port is missing"))?;
-        let port = port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or_else(|| invalid("the port is no number from 1 to 65535"))?;
-        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = match bracketed {
-            Some(host) if host.parse::<std::net::Ipv6Addr>().is_err() => {
-                return Err(invalid("no IPv6 address is in the brackets"));
-            }
-            Some(host) => host,
-            None if host.contains(':') => return Err(invalid("an IPv6 address needs brackets: [::1]:7400")),
-            None => host,
-        };
-        if host.is_empty() || host.len() > 253 || host.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(invalid("the host is missing, or no name"));
+        let invalid = |why| Err(InvalidPeer { text: text.to_owned(), why });
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return if address.port() == 0 { invalid(PORT) } else { Ok(Self(Place::Address(address))) };
         }
-        Ok(Self { host: host.to_owned(), port })
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return invalid("the port is missing; write HOST:PORT");
+        };
+        if host.is_empty() {
+            return invalid("the host is missing; write HOST:PORT");
+        }
+        if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/@?#".contains(c)) {
+            return invalid("the host is not a name; write HOST:PORT without scheme or path");
+        }
+        if host.contains(':') || host.contains(['[', ']']) {
+            return invalid("write an IPv6 address in brackets: [ADDRESS]:PORT");
+        }
+        match port.parse() {
+            Ok(port) if port != 0 => Ok(Self(Place::Name { host: host.to_owned(), port })),
+            _ => invalid(PORT),
+        }
     }
 }
 
-/// A text is not the address of a peer. No node was started.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not the address of a peer: {why}; expected host:port")]
-#[non_exhaustive]
-pub struct InvalidPeer {
-    /// What was given.
-    pub text: String,
-    /// What is wrong with it.
-    pub why: &'static str,
+const PORT: &str = "the port is not a number from 1 to 65535";
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Place::Address(address) => address.fmt(f),
+            Place::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
-/// The source of one named peer.
-#[derive(Debug)]
+/// The text names no peer; the message says why and how to write it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not the address of a peer: {why}")]
+#[non_exhaustive]
+pub struct InvalidPeer {
+    /// What was written.
+    pub text: String,
+    why: &'static str,
+}
+
+/// Tells the addresses of one peer that was written down; a name is looked up again and again, because it may move.
+#[derive(Debug, Clone)]
 pub struct Fixed {
     peer: PeerAddress,
 }
 
 impl Fixed {
-    /// Looks for the peer at this address, whoever it is.
+    /// The source of this peer.
     pub fn new(peer: PeerAddress) -> Self {
         Self { peer }
     }
 
-    async fn look_up(&self, env: &Env) -> Result<Vec<SocketAddr>, String> {
-        let PeerAddress { host, port } = &self.peer;
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok(vec![(ip, *port).into()]);
-        }
-        let failed = |why: &dyn fmt::Display| {
-            format!("cannot look up `{host}`: {why}; check the name, or give the address itself")
-        };
-        match env.network.resolve(host.clone(), *port).await {
-            Ok(addresses) if addresses.is_empty() => Err(failed(&"it has no address")),
-            Ok(mut addresses) => {
-                addresses.truncate(MAX_ADDRESSES);
-                Ok(addresses)
+    async fn look_up(&self, env: &Env) -> io::Result<Vec<SocketAddr>> {
+        match &self.peer.0 {
+            Place::Address(address) => Ok(vec![*address]),
+            Place::Name { host, port } => {
+                let addresses = env.network.resolve(host.clone(), *port).await?;
+                // To the node, no address would mean that the hint is withdrawn.
+                if addresses.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addresses) }
             }
-            Err(error) => Err(failed(&error)),
         }
     }
 }
@@ -110,51 +104,36 @@ impl Source for Fixed {
 
     fn run(self: Arc<Self>, _own: Advert, env: Env, found: Finder) -> BoxFuture<()> {
         Box::pin(async move {
-            let (mut first, mut wait) = (true, AFTER_FAILURE);
+            let mut retry = RETRY;
+            let mut first = true;
             loop {
-                match self.look_up(&env).await {
+                let (report, again) = match self.look_up(&env).await {
                     Ok(addresses) => {
-                        let at = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
-                        found.tell(Found::Report(format!("{} is at {at}", self.peer))).await;
+                        let report = format!("{} is at {}", self.peer, list(&addresses));
                         found.tell(Found::Seen { node: None, incarnation: None, addresses }).await;
-                        wait = AGAIN;
+                        retry = RETRY;
+                        (report, REFRESH)
                     }
-                    Err(why) => {
-                        tracing::warn!(target: "meshmq::discovery", peer = %self.peer, "{why}");
-                        found.tell(Found::Report(why)).await;
-                        wait = if first || wait == AGAIN { AFTER_FAILURE } else { (wait * 2).min(AGAIN) };
+                    Err(error) => {
+                        let again = retry;
+                        retry = (retry * 2).min(REFRESH);
+                        let peer = &self.peer;
+                        (format!("{peer} cannot be looked up: {error}; check the name, or write an IP address"), again)
                     }
-                }
+                };
+                found.tell(Found::Report(report)).await;
                 if std::mem::take(&mut first) {
                     found.tell(Found::FirstPass).await;
                 }
-                env.sleep(wait).await;
+                env.sleep(again).await;
             }
         })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_peers() {
-        for good in ["host:7400", "192.0.2.7:1", "[2001:db8::7]:65535", "a.b.example:80"] {
-            assert_eq!(good.parse::<PeerAddress>().unwrap().to_string(), good);
-        }
-        for (bad, why) in [
-            ("host", "port is missing"),
-            ("host:0", "no number"),
-            ("host:port", "no number"),
-            ("host:70000", "no number"),
-            (":7400", "host is missing"),
-            ("::1:7400", "needs brackets"),
-            ("[host]:7400", "no IPv6"),
-            ("two words:7400", "no name"),
-        ] {
-            let error = bad.parse::<PeerAddress>().unwrap_err().to_string();
-            assert!(error.contains(bad) && error.contains(why), "{error}");
-        }
-    }
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;

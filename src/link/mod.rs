@@ -15,7 +15,7 @@ mod transport;
 pub(crate) use carry::{Carried, carry};
 pub(crate) use close::{CloseCode, LinkLost};
 pub(crate) use connection::{Connection, ControlReader, ControlWriter};
-pub(crate) use endpoint::{DialError, Endpoint, OpenError, Refused};
+pub(crate) use endpoint::{DialError, Endpoint, OpenError};
 pub(crate) use lane::{LaneStream, OpeningError, read_open};
 pub(crate) use memory::carry_in_memory;
 

@@ -76,12 +76,23 @@ pub(super) struct State {
     pub(super) reported: bool,
 }
 
+impl State {
+    /// Sockets may have lost the last of those that they met.
+    pub(super) fn look_for_lonely(&mut self, now: Instant) {
+        for socket in self.sockets.values_mut() {
+            socket.alone_at = Some(now + LONELY_AFTER);
+        }
+    }
+}
+
 /// A socket of this node.
 pub(super) struct Socket {
     pub(super) entry: SocketEntry,
     pub(super) end: Arc<dyn SocketEnd>,
     /// When it is looked whether it has found somebody.
     pub(super) alone_at: Option<Instant>,
+    /// It was told that it has not; once, until it has.
+    pub(super) told_alone: bool,
 }
 
 /// A discovery source at work.
@@ -197,7 +208,7 @@ impl Hall {
         }
         let alone_at = Some(self.env.now() + LONELY_AFTER);
         state.by_channel.entry((kind, entry.channel.clone())).or_default().insert(id);
-        state.sockets.insert(id, Socket { entry: entry.clone(), end, alone_at });
+        state.sockets.insert(id, Socket { entry: entry.clone(), end, alone_at, told_alone: false });
         self.route_own(state, &entry);
         drop(guard);
         self.changed.notify_one();
@@ -220,6 +231,7 @@ impl Hall {
             connected.session.tell_closed(id);
             connected.say.notify_one();
         }
+        state.look_for_lonely(self.env.now());
         drop(guard);
         self.progress.notify_one();
         // The socket itself goes only now: what its end drops may call back.
@@ -243,12 +255,6 @@ impl Hall {
     pub(crate) fn emit(&self, event: Event) {
         tracing::debug!(target: "meshmq::node", node = %self.id.short(), ?event);
         self.ring.push(event);
-    }
-
-    /// The node shuts down.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for sockets that outlive their node"))]
-    pub(crate) fn is_closing(&self) -> bool {
-        self.lock().closing
     }
 
     pub(super) fn metrics(&self) -> Metrics {

@@ -11,7 +11,6 @@ use crate::pattern::lane::SocketEnd;
 
 /// What a node could not deliver before it ended: see [`Node::shutdown`](crate::Node::shutdown).
 #[derive(Debug, Default)]
-#[must_use = "these messages were accepted, and nobody has handled them"]
 #[non_exhaustive]
 pub struct Undelivered {
     /// In the order in which their sockets were opened, and within each in the order of acceptance.
@@ -68,7 +67,6 @@ impl Hall {
             return Undelivered::default();
         }
         self.drain(drain, leaving).await;
-        self.lock().leaving = true;
         self.say_goodbye().await;
         let sockets: Vec<_> = std::mem::take(&mut self.lock().sockets).into_values().collect();
         let mut messages = Vec::new();
@@ -84,12 +82,17 @@ impl Hall {
         Undelivered { messages }
     }
 
-    async fn drain(&self, drain: Duration, leaving: Leaving) {
+    /// Sends are refused from now on, and nothing more is handed out.
+    pub(super) fn refuse(&self) {
         let now = self.env.now();
         for end in self.ends(|_| true) {
             end.drain(now);
         }
-        let mut deadline = now + drain;
+    }
+
+    async fn drain(&self, drain: Duration, leaving: Leaving) {
+        self.refuse();
+        let mut deadline = self.env.now() + drain;
         let mut flushing = false;
         loop {
             // Which lanes end tells `progress`; that a socket has nothing more to do, nobody does.
@@ -126,9 +129,13 @@ impl Hall {
     }
 
     async fn say_goodbye(&self) {
-        for connected in self.lock().connections.values_mut() {
-            connected.session.leave(GOODBYE);
-            connected.say.notify_one();
+        {
+            let mut state = self.lock();
+            state.leaving = true;
+            for connected in state.connections.values_mut() {
+                connected.session.leave(GOODBYE);
+                connected.say.notify_one();
+            }
         }
         let all_said = async {
             while !self.lock().connections.is_empty() {

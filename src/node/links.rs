@@ -1,21 +1,21 @@
-//! Connections on their way to being links, and links: one task drives each, and the session says what it does.
+//! Connections on their way to being links, and links: what their sessions hear, and what becomes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use tokio::sync::{Notify, SetOnce, oneshot};
 
+use super::drive::End;
 use super::events::Event;
 use super::hall::{Hall, State};
 use crate::id::{NodeId, SocketId};
-use crate::link::{CloseCode, Connection, ControlReader, ControlWriter, LinkLost};
-use crate::pattern::lane::{LaneEnd, Violation};
-use crate::session::{ConnectionId, Ending, Heard, Session, Verdict};
-use crate::wire::control::{self, Control, Hello, REVISION, SocketEntry};
-use crate::wire::limits::{ADMISSION_DEADLINE, LONELY_AFTER};
+use crate::link::{CloseCode, Connection, LinkLost};
+use crate::pattern::lane::LaneEnd;
+use crate::session::{ConnectionId, Heard, Session, Verdict};
+use crate::wire::control::{Control, Hello, REVISION, SocketEntry};
+use crate::wire::limits::MAX_HANDSHAKES;
 
 /// A connection whose peer is proven.
 pub(super) struct Connected {
@@ -41,28 +41,10 @@ pub(super) struct Connected {
 #[derive(Default)]
 pub(super) struct Carried(Mutex<BTreeMap<u64, Arc<dyn LaneEnd>>>);
 
-/// Why a connection ends.
-struct End {
-    code: CloseCode,
-    why: String,
-}
-
-impl End {
-    fn new(code: CloseCode, why: impl Into<String>) -> Self {
-        Self { code, why: why.into() }
-    }
-}
-
-impl From<Violation> for End {
-    fn from(violation: Violation) -> Self {
-        Self::new(CloseCode::Violation, violation.to_string())
-    }
-}
-
 /// A peer in [`Node::peers`](crate::Node::peers).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct PeerInfo {
+pub struct Peer {
     /// Who it is, as proven by its certificate.
     pub id: NodeId,
     /// What it calls itself; proves nothing.
@@ -105,7 +87,12 @@ impl Hall {
             return;
         }
         if state.connections.values().filter(|connected| connected.peer == node).count() >= MAX_CONNECTIONS {
-            connection.close(CloseCode::TooManyLinks, "too many connections of one node");
+            connection.close(CloseCode::Duplicate, "too many connections of one node");
+            return;
+        }
+        // Whoever has the mesh key can be many nodes.
+        if state.connections.len() >= self.max_links + MAX_HANDSHAKES || !state.has_room_for(node) {
+            connection.close(CloseCode::TooManyLinks, "too many nodes");
             return;
         }
         let peer = state.peer(self.id, node, now);
@@ -142,156 +129,8 @@ impl Hall {
         self.env.spawn(drive);
     }
 
-    /// Drives one connection to its end.
-    async fn drive(
-        self: Arc<Self>,
-        id: ConnectionId,
-        connection: Connection,
-        say: Arc<Notify>,
-        opened: Arc<SetOnce<()>>,
-        closed: oneshot::Receiver<End>,
-    ) {
-        let mut lost = None;
-        let end = tokio::select! {
-            biased;
-            Ok(end) = closed => end,
-            end = connection.closed() => {
-                let why = end.why.clone();
-                lost = Some(end);
-                End::new(CloseCode::Done, why)
-            }
-            end = self.converse(id, &connection, &say, &opened) => end,
-        };
-        connection.close(end.code, &end.why);
-        self.connection_over(id, end, lost);
-    }
-
-    async fn converse(
-        self: &Arc<Self>,
-        id: ConnectionId,
-        connection: &Connection,
-        say: &Notify,
-        opened: &SetOnce<()>,
-    ) -> End {
-        let (writer, reader) = match self.env.timeout(ADMISSION_DEADLINE, connection.control()).await {
-            Some(Ok(control)) => control,
-            Some(Err(lost)) => return self.broken(lost).await,
-            None => return ending_words(Ending::Admission),
-        };
-        tokio::select! {
-            biased;
-            end = self.read(id, reader) => end,
-            end = self.write(id, writer, say) => end,
-            end = self.watch(id, connection, opened) => end,
-            end = self.take_lanes(id, connection, opened) => end,
-        }
-    }
-
-    /// A stream has failed. As a rule the connection has, and tells why in a moment, which ends this.
-    async fn broken(&self, lost: LinkLost) -> End {
-        self.env.sleep(WHY).await;
-        End::new(CloseCode::Violation, lost.why)
-    }
-
-    /// Reads what the peer says; does not wait for what it does not read.
-    async fn read(self: &Arc<Self>, id: ConnectionId, mut reader: ControlReader) -> End {
-        let mut buffer = BytesMut::new();
-        loop {
-            loop {
-                match control::split(&mut buffer) {
-                    Ok(None) => break,
-                    Ok(Some(frame)) => {
-                        if let Err(end) = self.handle_control(id, frame) {
-                            return end;
-                        }
-                    }
-                    Err(violation) => return violation.into(),
-                }
-            }
-            match reader.read().await {
-                Ok(Some(bytes)) => buffer.extend_from_slice(&bytes),
-                // Only a node that leaves ends its direction, after its Goodbye.
-                Ok(None) => return Violation("the control stream has ended").into(),
-                Err(lost) => return self.broken(lost).await,
-            }
-        }
-    }
-
-    async fn write(&self, id: ConnectionId, mut writer: ControlWriter, say: &Notify) -> End {
-        let mut buffer = BytesMut::new();
-        loop {
-            let leaving = self.gather(id, &mut buffer);
-            if buffer.is_empty() {
-                say.notified().await;
-                continue;
-            }
-            if let Err(lost) = writer.write(buffer.split().freeze()).await {
-                return self.broken(lost).await;
-            }
-            if let Some(reason) = leaving {
-                // The peer closes when it has read that; if it does not, this end does.
-                let _ = self.env.timeout(GOODBYE, writer.finish()).await;
-                return End::new(CloseCode::Goodbye, reason);
-            }
-        }
-    }
-
-    /// Gathers what there is to say, for one write; the reason, when the last of it is a Goodbye.
-    fn gather(&self, id: ConnectionId, buffer: &mut BytesMut) -> Option<String> {
-        let mut state = self.lock();
-        let session = &mut state.connections.get_mut(&id)?.session;
-        while buffer.len() < WRITE_BYTES
-            && let Some(frame) = session.poll_frame()
-        {
-            control::encode(&frame, buffer);
-            if let Control::Goodbye { reason } = frame {
-                return Some(reason);
-            }
-        }
-        None
-    }
-
-    /// Looks after the connection's time: first that it is admitted, then that the peer lives.
-    async fn watch(&self, id: ConnectionId, connection: &Connection, opened: &SetOnce<()>) -> End {
-        let mut timer = self.env.timer();
-        loop {
-            let at = self.lock().connections.get(&id).map(|connected| connected.session.poll_timeout());
-            // Where it was taken away, the task is about to be ended.
-            timer.set(at);
-            tokio::select! {
-                biased;
-                _ = opened.wait(), if !opened.initialized() => continue,
-                () = timer.fired() => {}
-            }
-            if let Some(end) = self.tick(id, connection) {
-                return end;
-            }
-        }
-    }
-
-    fn tick(&self, id: ConnectionId, connection: &Connection) -> Option<End> {
-        let carried = self.lock().connections.get(&id)?.carried.clone();
-        let owed = carried.owe();
-        let mut state = self.lock();
-        let connected = state.connections.get_mut(&id)?;
-        let ending = connected.session.handle_timeout(self.env.now(), connection.received(), owed);
-        connected.say.notify_one();
-        ending.map(ending_words)
-    }
-
-    /// Takes the lanes that the peer opens, once it is admitted.
-    async fn take_lanes(self: &Arc<Self>, id: ConnectionId, connection: &Connection, opened: &SetOnce<()>) -> End {
-        opened.wait().await;
-        loop {
-            match connection.accept_lane().await {
-                Ok(stream) => self.env.spawn(self.clone().lane_in(id, stream)),
-                Err(lost) => return self.broken(lost).await,
-            }
-        }
-    }
-
     /// The peer has said this.
-    fn handle_control(self: &Arc<Self>, id: ConnectionId, frame: Control) -> Result<(), End> {
+    pub(super) fn handle_control(self: &Arc<Self>, id: ConnectionId, frame: Control) -> Result<(), End> {
         let now = self.env.now();
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -313,6 +152,9 @@ impl Hall {
             }
             Heard::Sockets(change) => {
                 self.route_theirs(state, id, &change);
+                if !change.closed.is_empty() {
+                    state.look_for_lonely(now);
+                }
                 drop(guard);
                 self.changed.notify_one();
             }
@@ -351,7 +193,7 @@ impl Hall {
                     }
                 }
                 Verdict::Close(id, ending) => {
-                    let End { code, why } = ending_words(ending);
+                    let End { code, why } = ending.into();
                     self.take_away(state, now, id, code, &why);
                 }
             }
@@ -419,15 +261,13 @@ impl Hall {
             peer.lost(now, self.id < node);
         }
         self.hurry_addresses(state, now, node);
-        for socket in state.sockets.values_mut() {
-            socket.alone_at = Some(now + LONELY_AFTER);
-        }
+        state.look_for_lonely(now);
         tracing::info!(target: "meshmq::node", node = %self.id.short(), peer = %node.short(), %name, why, "link lost");
         self.emit(Event::PeerLeft { node, name, why: why.into() });
     }
 
     /// The task of a connection has ended.
-    fn connection_over(&self, id: ConnectionId, end: End, lost: Option<LinkLost>) {
+    pub(super) fn connection_over(&self, id: ConnectionId, end: End, lost: Option<LinkLost>) {
         let now = self.env.now();
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -438,6 +278,9 @@ impl Hall {
             let code = lost.as_ref().and_then(|lost| lost.code);
             if let Some(peer) = state.peers.get_mut(&node) {
                 peer.arbiter.handle_lost(now, id);
+                if !connected.open {
+                    peer.pace.fail();
+                }
                 match code {
                     Some(CloseCode::Goodbye) => peer.gone(now),
                     Some(CloseCode::TooManyLinks | CloseCode::Refused) => {
@@ -453,16 +296,17 @@ impl Hall {
                 }
             }
             self.carry_out(state, now, node);
+            state.forget_unknown(node);
         }
         drop(guard);
         self.changed.notify_one();
         self.progress.notify_one();
     }
 
-    pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
+    pub(super) fn peer_infos(&self) -> Vec<Peer> {
         let state = self.lock();
         let open = state.connections.values().filter(|connected| connected.open);
-        let info = |connected: &Connected| PeerInfo {
+        let info = |connected: &Connected| Peer {
             id: connected.peer,
             name: state.peers.get(&connected.peer).map_or_else(String::new, |peer| peer.name.clone()),
             address: connected.connection.remote_address(),
@@ -485,21 +329,12 @@ impl Carried {
     }
 
     /// Somebody waits for something over one of the lanes.
-    fn owe(&self) -> bool {
+    pub(super) fn owe(&self) -> bool {
         self.lock().values().any(|end| end.owes())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<dyn LaneEnd>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn ending_words(ending: Ending) -> End {
-    match ending {
-        Ending::Duplicate => End::new(CloseCode::Duplicate, "the two nodes have another link"),
-        Ending::Replaced => End::new(CloseCode::Replaced, "another connection has become the link"),
-        Ending::Admission => End::new(CloseCode::Admission, "the connection was not admitted in time"),
-        Ending::Silent => End::new(CloseCode::Silent, "the peer was silent for too long"),
     }
 }
 
@@ -510,9 +345,3 @@ fn own_address(bound: SocketAddr) -> Option<SocketAddr> {
 
 /// Most connections with one peer, of which one can become the link.
 const MAX_CONNECTIONS: usize = 8;
-/// Bytes of control frames that are gathered for one write.
-const WRITE_BYTES: usize = 64 << 10;
-/// How long the peer may take to acknowledge a Goodbye.
-const GOODBYE: Duration = Duration::from_millis(500);
-/// How long it may take after a stream has failed until the connection says why.
-const WHY: Duration = Duration::from_millis(100);

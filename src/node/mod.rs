@@ -5,13 +5,14 @@
 //! | `builder` | what does a node need to start? |
 //! | `hall` | what does it know of itself? |
 //! | `peers`, `pace` | who is there, and when is whom dialled? |
-//! | `links` | what is said on a connection, and what becomes of it? |
+//! | `links`, `drive` | what is said on a connection, and what becomes of it? |
 //! | `routes` | which lanes have to be? |
 //! | `supervisor` | what is it time for? |
 //! | `events`, `nearest` | what is worth telling? |
 //! | `leave` | how does it end? |
 
 mod builder;
+mod drive;
 mod events;
 mod hall;
 mod leave;
@@ -33,7 +34,7 @@ pub use builder::{Builder, JoinError};
 pub use events::{Event, Events};
 pub(crate) use hall::{Hall, Registered, SocketSpec};
 pub use leave::{Undelivered, UndeliveredMessage};
-pub use links::PeerInfo;
+pub use links::Peer;
 
 use crate::env::OwnThread;
 use crate::id::NodeId;
@@ -104,7 +105,7 @@ impl Node {
     }
 
     /// The peers with which there is a link now, by id.
-    pub fn peers(&self) -> Vec<PeerInfo> {
+    pub fn peers(&self) -> Vec<Peer> {
         self.host.hall.peer_infos()
     }
 
@@ -154,10 +155,17 @@ impl Node {
     /// Dropped before it is ready, the node ends all the same, and what it could not deliver is dropped.
     pub async fn shutdown(&self, drain: Duration) -> Undelivered {
         let hall = self.host.hall.clone();
+        // Here already: what is sent after this call is not accepted, however busy the node's thread is.
+        hall.refuse();
         let (done, undelivered) = oneshot::channel();
         self.host.hall.env.spawn(async move {
-            // Nobody waits any more: what could not be delivered is logged by its sockets' figures alone.
-            let _ = done.send(hall.leave(drain, Leaving::Shutdown).await);
+            let undelivered = hall.leave(drain, Leaving::Shutdown).await;
+            if let Err(undelivered) = done.send(undelivered)
+                && !undelivered.is_empty()
+            {
+                let (node, lost) = (hall.id.short(), undelivered.len());
+                tracing::warn!(target: "meshmq::node", %node, lost, "accepted messages are lost: nobody waited for them");
+            }
         });
         // Without a sender the node's runtime has ended, and the node with it.
         undelivered.await.unwrap_or_default()
@@ -189,10 +197,10 @@ impl Drop for Host {
         }
         let linger = if panicking { Duration::ZERO } else { self.linger };
         let leave = async move {
-            let undelivered = hall.leave(linger, Leaving::LastDrop).await;
-            if !undelivered.is_empty() {
-                let (messages, node) = (undelivered.len(), hall.id.short());
-                tracing::warn!(target: "meshmq::node", %node, messages, "accepted messages were lost: the node was dropped");
+            let lost = hall.leave(linger, Leaving::LastDrop).await.len();
+            if lost > 0 {
+                let node = hall.id.short();
+                tracing::warn!(target: "meshmq::node", %node, lost, "accepted messages are lost: the node was dropped");
             }
         };
         let env = &self.hall.env;

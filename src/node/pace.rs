@@ -46,8 +46,13 @@ impl Pace {
         if linked {
             self.failed = 0;
         } else if self.under_way == 0 {
-            self.failed = self.failed.saturating_add(1);
+            self.fail();
         }
+    }
+
+    /// A connection that a dial, or the peer's own, has brought did not become a link.
+    pub(super) fn fail(&mut self) {
+        self.failed = self.failed.saturating_add(1);
     }
 
     /// A dial has come to nothing since the last link.

@@ -94,6 +94,18 @@ impl State {
         self.peers.entry(node).or_insert_with(|| Peer::new(now, own < node))
     }
 
+    /// The node is known, or may become so.
+    pub(super) fn has_room_for(&self, node: NodeId) -> bool {
+        self.peers.len() < MAX_PEERS || self.peers.contains_key(&node)
+    }
+
+    /// Forgets a node of which nothing is known that would help to reach it again.
+    pub(super) fn forget_unknown(&mut self, node: NodeId) {
+        if !self.is_connected(node) && self.peers.get(&node).is_some_and(|peer| peer.addresses().is_empty()) {
+            self.peers.remove(&node);
+        }
+    }
+
     /// There is a connection with the peer, whether it is the link or may become it.
     fn is_connected(&self, node: NodeId) -> bool {
         self.connections.values().any(|connected| connected.peer == node)
@@ -167,7 +179,7 @@ impl Hall {
         incarnation: Option<u64>,
         mut addresses: Vec<SocketAddr>,
     ) {
-        if state.peers.len() >= MAX_PEERS && !state.peers.contains_key(&node) {
+        if !state.has_room_for(node) {
             return;
         }
         addresses.truncate(MAX_ADDRESSES);
@@ -393,7 +405,7 @@ const YIELD: Duration = Duration::from_millis(250);
 const STAGGER: Duration = Duration::from_millis(100);
 /// Most addresses of a peer, and of a source that names no peer.
 const MAX_ADDRESSES: usize = 16;
-/// Most peers that are remembered without a link.
+/// Most peers that are known at a time.
 const MAX_PEERS: usize = 1024;
 /// How long a lost peer is dialled that no source vouches for.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);

@@ -81,22 +81,18 @@ impl Hall {
     }
 
     fn act_channels(&self, state: &mut State, now: Instant) -> Option<Instant> {
-        let due: Vec<_> = state
-            .sockets
-            .iter_mut()
-            .filter(|(_, socket)| socket.alone_at.is_some_and(|at| at <= now))
-            .map(|(_, socket)| {
-                socket.alone_at = None;
-                socket.entry.clone()
-            })
-            .collect();
+        let due = state.sockets.values().filter(|socket| socket.alone_at.is_some_and(|at| at <= now));
+        let due: Vec<_> = due.map(|socket| socket.entry.clone()).collect();
         for own in due {
-            if self.has_match(state, &own) {
-                continue;
+            let alone = !self.has_match(state, &own);
+            let Some(socket) = state.sockets.get_mut(&own.id) else { continue };
+            socket.alone_at = None;
+            let told = std::mem::replace(&mut socket.told_alone, alone);
+            if alone && !told {
+                let missing = own.kind.matching();
+                let nearest = nearest(&own.channel, Self::channels_of(state, missing)).map(str::to_owned);
+                self.emit(Event::ChannelAlone { channel: own.channel, missing: name(missing), nearest });
             }
-            let missing = own.kind.matching();
-            let nearest = nearest(&own.channel, Self::channels_of(state, missing)).map(str::to_owned);
-            self.emit(Event::ChannelAlone { channel: own.channel, missing: name(missing), nearest });
         }
         state.sockets.values().filter_map(|socket| socket.alone_at).min()
     }

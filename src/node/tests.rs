@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -121,11 +121,38 @@ async fn sockets_meet_in_every_order() {
 }
 
 #[tokio::test]
+async fn processes_of_one_host_meet_in_a_folder_and_notice_an_end_at_once() {
+    let (key, place) = (key(), tempfile::tempdir().unwrap());
+    // Made by the first of them, for this user alone.
+    let folder = place.path().join("run");
+    // Each on a thread of its own, all at once.
+    let joining = (0..8).map(|_| Node::builder("test").key(key.clone()).local_folder(&folder).into_future());
+    let nodes: Vec<Node> = futures_util::future::join_all(joining).await.into_iter().map(Result::unwrap).collect();
+    for node in &nodes {
+        node.wait_for_peers(7).await.unwrap();
+    }
+    // As when the process is killed: nothing of it says goodbye.
+    let mut events = nodes[0].events();
+    nodes[7].host.hall.over.cancel();
+    let dead = nodes[7].id();
+    event(
+        &mut events,
+        |event| matches!(event, Event::PeerLeft { node, why, .. } if *node == dead && why.contains("process")),
+    )
+    .await;
+    for node in &nodes[..7] {
+        while node.peers().len() > 6 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_fixed_peer_may_start_later_and_restart() {
     let key = key();
     let listener = node(&key).env(world(None)).await.unwrap();
     let at = listener.local_addr();
-    let _ = listener.shutdown(Duration::ZERO).await;
+    listener.shutdown(Duration::ZERO).await;
     drop(listener);
     let early = node(&key).env(world(None)).peer(&at.to_string()).await.unwrap();
     for round in 0..3 {
@@ -140,7 +167,7 @@ async fn a_fixed_peer_may_start_later_and_restart() {
         late.wait_for_peers(1).await.unwrap();
         early.wait_for_peers(1).await.unwrap();
         assert_eq!(late.peers()[0].id, early.id(), "round {round}");
-        let _ = late.shutdown(Duration::ZERO).await;
+        late.shutdown(Duration::ZERO).await;
         until(&early, || early.peers().is_empty()).await;
     }
 }
@@ -299,7 +326,7 @@ async fn what_is_in_hand_can_be_answered_while_its_node_drains() {
         assert!(pull.recv().await.is_err(), "nothing more is handed out");
         job.ack();
     };
-    tokio::join!(shutdown, answered).0.into_iter().for_each(drop);
+    assert!(tokio::join!(shutdown, answered).0.is_empty());
     push.flush().await.unwrap();
     assert_eq!(push.metrics().handled, 1);
     assert!(a.shutdown(Duration::from_secs(30)).await.is_empty());
@@ -348,7 +375,8 @@ async fn the_last_drop_waits_for_what_somebody_can_take() {
         assert_eq!(&delivery[..], format!("{job}").as_bytes());
         delivery.ack();
     }
-    application.join().unwrap();
+    // This runtime is the worker's: it has to go on.
+    tokio::task::spawn_blocking(|| application.join().unwrap()).await.unwrap();
 }
 
 #[tokio::test]

@@ -797,7 +797,7 @@ impl LaneEnd for PullLane {
         if finished { Poll::Ready(Outgoing::Finish) } else { Poll::Pending }
     }
 
-    fn handle_incoming(&self, now: Instant, chunks: &mut [Bytes]) -> Result<(), Violation> {
+    fn handle_incoming(&self, _now: Instant, chunks: &mut [Bytes]) -> Result<(), Violation> {
         let lane = &self.0;
         let mut work = lock(&lane.work);
         let work = &mut *work;
@@ -814,7 +814,6 @@ impl LaneEnd for PullLane {
         for frame in control {
             work.handle_control(lane, &frame)?;
         }
-        let _ = now;
         // Answers leave together with QUIC's acknowledgement of this read.
         lane.writer.wake();
         Ok(())

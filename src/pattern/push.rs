@@ -424,8 +424,10 @@ impl Flight {
         Self { max_failures, ..Self::default() }
     }
 
-    /// A lane to a puller; its first frame is the one that opens it.
-    pub(crate) fn open_lane(&mut self, peer: LanePeer, open: &OpenLane) -> LaneKey {
+    /// A lane to a puller; its first frame is the one that opens it. Nothing is dispatched to a puller that takes smaller
+    /// messages than may come.
+    pub(crate) fn open_lane(&mut self, peer: LanePeer, open: &OpenLane, max_message: usize) -> LaneKey {
+        let closing = peer.max_message < max_message;
         let mut small = BytesMut::new();
         frame::put_open(&mut small, open);
         let key = self.next_lane;
@@ -443,7 +445,7 @@ impl Flight {
                 runs: VecDeque::new(),
                 told_waiting: false,
                 taken: 0,
-                closing: false,
+                closing,
                 out: Vec::new(),
                 out_bytes: 0,
                 small,
@@ -485,10 +487,6 @@ impl Flight {
     /// The message is settled later: `Effects::settled` will name it.
     pub(crate) fn track(&mut self, sequence: u64) {
         self.tracked.insert(sequence);
-    }
-
-    pub(crate) fn untrack(&mut self, sequence: u64) {
-        self.tracked.remove(&sequence);
     }
 
     /// When the next message's time comes that has to wait for it.
@@ -539,9 +537,8 @@ impl Flight {
                 let share = if able > 1 { self.share.max(1) } else { u64::MAX };
                 let most = credit.min(share).min(u64::from(segment.count)) as u32;
                 if most < segment.count || (segment.payload > bytes && segment.count > 1) {
-                    if let Some(rest) = segment.split(most, bytes) {
-                        self.segments.push_front(rest);
-                    }
+                    let rest = segment.split(most, bytes);
+                    rest.into_iter().for_each(|rest| self.segments.push_front(rest));
                 }
                 self.queued_fresh -= u64::from(segment.count);
                 lane.send_fresh(segment);
@@ -640,7 +637,8 @@ impl Flight {
 
     /// The lane has nothing to say any more: the puller takes no more and owes nothing.
     pub(crate) fn is_finished(&self, key: LaneKey) -> bool {
-        self.lanes.get(&key).is_none_or(|lane| lane.closing && lane.unanswered == 0 && lane.out.is_empty())
+        let over = |lane: &Lane| lane.closing && lane.unanswered == 0 && lane.out.is_empty() && lane.small.is_empty();
+        self.lanes.get(&key).is_none_or(over)
     }
 
     /// All lanes look again whether they are finished.
@@ -710,7 +708,7 @@ impl Flight {
                 frame::put_control(&mut lane.small, to_receiver::HEARD, &Payload::of(&[lane.taken]).0);
                 self.wake_writer(key);
             }
-            to_sender::LATE => self.late(key, numbers, now)?,
+            to_sender::LATE => self.late(key, numbers)?,
             to_sender::CLOSING => {
                 lane.closing = true;
                 self.wake_writer(key);
@@ -726,7 +724,7 @@ impl Flight {
         let Some(lane) = self.lanes.remove(&key) else { return };
         let wants_taken = self.wants_taken();
         // What had come back before the lane took it goes by its record, what went out for the first time gets one.
-        let mut back = |flight: &mut Self, position: u64, sequence: u64, fresh: Option<Bytes>| {
+        let back = |flight: &mut Self, position: u64, sequence: u64, fresh: Option<Bytes>| {
             let handed = !wants_taken || position < lane.taken;
             let failed = wants_taken && handed;
             let back = Back { failed, handed, may_answer: handed, delay: failed.then_some(Duration::ZERO) };
@@ -829,10 +827,9 @@ impl Flight {
 
     fn drop_front(&mut self, key: LaneKey) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
-        if let Some(Run { what: What::Fresh(fresh), .. }) = lane.runs.pop_front() {
-            if self.spares.len() < SPARES {
-                self.spares.extend(fresh.into_spare().filter(|spare| spare.capacity() >= SMALL_CHUNK));
-            }
+        let Some(Run { what: What::Fresh(fresh), .. }) = lane.runs.pop_front() else { return };
+        if self.spares.len() < SPARES {
+            self.spares.extend(fresh.into_spare().filter(|spare| spare.capacity() >= SMALL_CHUNK));
         }
     }
 
@@ -983,7 +980,7 @@ impl Flight {
 
     /// An answer for a delivery that came over an earlier lane: it counts if it comes first, from a node that was given
     /// that very attempt.
-    fn late(&mut self, key: LaneKey, mut numbers: Numbers<'_>, now: Instant) -> Result<(), Violation> {
+    fn late(&mut self, key: LaneKey, mut numbers: Numbers<'_>) -> Result<(), Violation> {
         let (sequence, attempt) = (numbers.next()?, numbers.next()?);
         let (kind, detail) = (numbers.next()?, numbers);
         let Some(node) = self.lanes.get(&key).map(|lane| lane.peer.node) else { return Ok(()) };
@@ -1012,7 +1009,6 @@ impl Flight {
             to_sender::NACK => {}
             _ => return Err(Violation("a late answer is of a kind that this revision does not know")),
         }
-        let _ = now;
         Ok(())
     }
 

@@ -164,12 +164,13 @@ mod tests {
                     1 => { slots.close(key); received.remove(&key); }
                     2 => slots.waiting(key, true),
                     3 => slots.waiting(key, false),
-                    4 => if let Some(lane) = slots.lanes.get(&key) {
-                        if lane.granted - lane.waived > lane.answered {
+                    4 => if let Some(lane) = slots.lanes.get(&key)
+                        && lane.granted - lane.waived > lane.answered
+                    {
                             let answered = lane.answered + 1;
                             *received.entry(key).or_default() = answered;
                             slots.answered(key, answered);
-                        }
+
                     },
                     _ => if let Some(lane) = slots.lanes.get(&key) {
                         let (unspent, got) = (lane.granted - received[&key], received[&key]);

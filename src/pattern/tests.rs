@@ -106,7 +106,7 @@ impl World {
             base: 0,
             taken: self.pusher.flight.wants_taken(),
         };
-        let key = self.pusher.flight.open_lane(peer(puller as u8 + 1, inbox.fixed), &open);
+        let key = self.pusher.flight.open_lane(peer(puller as u8 + 1, inbox.fixed), &open, MAX_MESSAGE);
         let mut wire = Wire {
             key,
             puller,

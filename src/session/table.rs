@@ -1,5 +1,6 @@
 //! The table of sockets that each end tells the other, in parts that take effect together.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::SocketId;
@@ -130,8 +131,8 @@ impl Heard {
             self.sockets.remove(id);
         }
         for (id, socket) in parts.opened {
-            if !self.sockets.contains_key(&id) {
-                self.sockets.insert(id, socket.clone());
+            if let Entry::Vacant(place) = self.sockets.entry(id) {
+                place.insert(socket.clone());
                 change.opened.push(socket);
             }
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::env::{BoxFuture, Env};
+use crate::env::Env;
 use crate::error::{Closed, HandleError, OpenError, SendError, SendErrorKind, check_channel};
 use crate::id::SocketId;
 use crate::node::{Event, Hall, Registered, SocketSpec};
@@ -702,7 +702,17 @@ impl SocketEnd for Core {
             base: 0,
             taken: board.flight.wants_taken(),
         };
-        let key = board.flight.open_lane(to, &open);
+        if to.max_message < self.max_message {
+            tracing::warn!(
+                target: "meshmq::socket",
+                node = %to.node.short(),
+                channel = self.channel,
+                "a puller takes messages up to {} bytes only and gets none: this node sends up to {}",
+                to.max_message,
+                self.max_message
+            );
+        }
+        let key = board.flight.open_lane(to, &open, self.max_message);
         let pullers = board.flight.lane_count();
         drop(board);
         self.count_pullers(pullers);

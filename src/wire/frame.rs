@@ -7,7 +7,7 @@
 //! ```
 //! A length counts what follows it. Kinds from 0x40 that are not known are skipped.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 
 use super::Violation;
 use super::control::{self, OpenLane};
@@ -199,6 +199,7 @@ pub(crate) fn split_open(buffer: &mut BytesMut) -> Result<Option<OpenLane>, Viol
 }
 
 /// The frame at the start of `bytes`: kind, payload, and how many bytes it takes; `None`: more are needed.
+#[allow(clippy::type_complexity, reason = "named once, in the line above")]
 pub(crate) fn whole_answer(bytes: &[u8]) -> Result<Option<(u8, &[u8], usize)>, Violation> {
     let Some(&kind) = bytes.first() else { return Ok(None) };
     let Some((length, len)) = varint::get(&bytes[1..]) else { return Ok(None) };
@@ -274,9 +275,5 @@ impl Payload {
     }
 }
 
-/// A frame as one chunk, for tests and rare ones.
-pub(crate) fn answer(kind: u8, payload: &Payload) -> Bytes {
-    let mut out = BytesMut::with_capacity(payload.0.len() + 8);
-    put_answer(&mut out, kind, &payload.0);
-    out.freeze()
-}
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
 //! Real processes for black-box tests: the test binary runs itself again in a role, and they talk over pipes by lines.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
@@ -90,10 +90,10 @@ impl Place {
         let (sender, said) = channel();
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                if let Some(said) = line.split('\u{2}').nth(1) {
-                    if sender.send(said.to_owned()).is_err() {
-                        break;
-                    }
+                if let Some(said) = line.split('\u{2}').nth(1)
+                    && sender.send(said.to_owned()).is_err()
+                {
+                    break;
                 }
             }
         });

@@ -167,9 +167,8 @@ impl Process {
     /// Waits until it has ended. What was read before is not repeated.
     pub(crate) fn end(mut self) -> Ended {
         self.close();
-        let code = match self.code.recv_timeout(PATIENCE) {
-            Ok(code) => code,
-            Err(_) => panic!("it has not ended; it said {}", self.said()),
+        let Ok(code) = self.code.recv_timeout(PATIENCE) else {
+            panic!("it has not ended; it said {}", self.said());
         };
         let stdout = self.stdout.iter().flatten().collect::<Vec<u8>>();
         Ended { code, stdout: text(&stdout), stderr: self.said() }
@@ -208,6 +207,13 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Ended {
 /// The numbers from 1, each on a line, as `seq` prints them.
 pub(crate) fn seq(last: u32) -> String {
     (1..=last).map(|number| format!("{number}\n")).collect()
+}
+
+/// Numbers, each on a line, in their order.
+pub(crate) fn sorted(lines: &str) -> Vec<u32> {
+    let mut numbers: Vec<u32> = lines.lines().map(|line| line.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 /// Waits until a process has ended that is none of ours.

@@ -1,167 +1,303 @@
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs::{self, DirBuilder, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
 
 use super::*;
+use crate::id::NodeId;
 
-fn advert(node: u8, tag: u8) -> Advert {
-    Advert {
-        mesh_tag: [tag; 8],
-        node: NodeId::from_bytes([node; 32]),
-        incarnation: u64::from(node) + 100,
-        port: 1000 + u16::from(node),
-        bound: (Ipv4Addr::UNSPECIFIED, 1000 + u16::from(node)).into(),
-    }
-}
+const FOLDER: &str = "MESHMQ_TEST_LOCAL_FOLDER";
 
+/// A source that runs until it is dropped, or [`Running::stop`] has returned.
 struct Running {
-    task: tokio::task::JoinHandle<()>,
+    task: JoinHandle<()>,
     found: mpsc::Receiver<(usize, Found)>,
 }
 
 impl Running {
     fn start(folder: &Path, own: Advert) -> Self {
-        let (tell, found) = mpsc::channel(256);
-        let env = Env::real(tokio::runtime::Handle::current());
+        let (tell, found) = mpsc::channel(64);
         let source = Arc::new(Local::in_folder(folder.to_owned()));
-        Self { task: tokio::spawn(source.run(own, env, Finder::new(0, tell))), found }
+        let task = tokio::spawn(source.run(own, Env::real(Handle::current()), Finder::new(0, tell)));
+        Self { task, found }
     }
 
-    async fn next(&mut self, mut wanted: impl FnMut(&Found) -> bool) -> Found {
-        let search = async {
-            loop {
-                let (_, found) = self.found.recv().await.expect("the source runs");
-                if wanted(&found) {
-                    return found;
-                }
+    async fn next(&mut self) -> Found {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.found.recv());
+        next.await.expect("nothing is told").expect("the source has ended").1
+    }
+
+    /// The next of what is not for people.
+    async fn fact(&mut self) -> Found {
+        loop {
+            match self.next().await {
+                Found::Report(_) => {}
+                fact => return fact,
             }
-        };
-        timeout(Duration::from_secs(20), search).await.expect("it is told")
+        }
     }
 
-    async fn seen(&mut self, node: u8) {
-        let id = NodeId::from_bytes([node; 32]);
-        self.next(|found| matches!(found, Found::Seen { node: Some(seen), .. } if *seen == id)).await;
+    async fn report(&mut self) -> String {
+        loop {
+            if let Found::Report(report) = self.next().await {
+                return report;
+            }
+        }
     }
 
-    async fn gone(&mut self, node: u8) {
-        let (id, life) = (NodeId::from_bytes([node; 32]), u64::from(node) + 100);
-        self.next(|found| *found == Found::Gone { node: id, incarnation: life }).await;
+    async fn stop(mut self) {
+        self.task.abort();
+        assert!((&mut self.task).await.unwrap_err().is_cancelled());
     }
 }
 
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn advert(node: u8) -> Advert {
+    let bound = SocketAddr::from(([0, 0, 0, 0], 0));
+    let (node, port) = (NodeId::from_bytes([node; 32]), 7000 + u16::from(node));
+    Advert { mesh_tag: [0xab; 8], node, incarnation: 0x51 + u64::from(port), port, bound }
+}
+
+fn seen(advert: &Advert) -> Found {
+    let addresses = vec![SocketAddr::from(([127, 0, 0, 1], advert.port))];
+    Found::Seen { node: Some(advert.node), incarnation: Some(advert.incarnation), addresses }
+}
+
+fn gone(advert: &Advert) -> Found {
+    Found::Gone { node: advert.node, incarnation: advert.incarnation }
+}
+
+fn private() -> tempfile::TempDir {
+    tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap()
+}
+
+/// The folder of the mesh, made as a source makes it.
+fn mesh_folder(base: &Path) -> PathBuf {
+    let folder = base.join("abababababababab");
+    DirBuilder::new().mode(0o700).recursive(true).create(&folder).unwrap();
     folder
 }
 
-#[tokio::test]
-async fn whoever_starts_first_both_meet_and_notice_the_end() {
-    let folder = folder();
-    let mut first = Running::start(folder.path(), advert(1, 1));
-    first.next(|found| *found == Found::FirstPass).await;
-    let mut second = Running::start(folder.path(), advert(2, 1));
-    first.seen(2).await;
-    second.seen(1).await;
-    second.next(|found| *found == Found::FirstPass).await;
-    second.task.abort();
-    first.gone(2).await;
-    let left = fs::read_dir(folder.path().join("0101010101010101")).unwrap().count();
-    assert_eq!(left, 1, "an ended source leaves nothing behind");
+fn sockets(base: &Path) -> usize {
+    fs::read_dir(mesh_folder(base)).unwrap().count()
 }
 
 #[tokio::test]
-async fn twenty_five_that_start_at_once_all_meet() {
-    let folder = folder();
-    let mut all: Vec<_> = (1..=25).map(|node| Running::start(folder.path(), advert(node, 1))).collect();
-    for (nth, one) in all.iter_mut().enumerate() {
-        let mut missing: Vec<u8> = (1..=25).filter(|node| usize::from(*node) != nth + 1).collect();
-        while !missing.is_empty() {
-            let found = one.next(|found| matches!(found, Found::Seen { .. })).await;
-            let Found::Seen { node: Some(node), .. } = found else { continue };
-            missing.retain(|other| NodeId::from_bytes([*other; 32]) != node);
+async fn two_meet_and_the_end_of_one_is_told() {
+    let base = private();
+    for (early, late) in [(1, 2), (2, 1)] {
+        let (early, late) = (advert(early), advert(late));
+        let mut first = Running::start(base.path(), early.clone());
+        assert_eq!(first.fact().await, Found::FirstPass);
+        let mut second = Running::start(base.path(), late.clone());
+        assert_eq!(second.fact().await, seen(&early));
+        assert_eq!(second.fact().await, Found::FirstPass);
+        assert_eq!(first.fact().await, seen(&late));
+        second.stop().await;
+        assert_eq!(first.fact().await, gone(&late));
+        first.stop().await;
+        assert_eq!(sockets(base.path()), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_many_that_start_at_once_meet_each_other_once() {
+    const NODES: u8 = 25;
+    let base = private();
+    let mut all: Vec<_> = (0..NODES).map(|node| Running::start(base.path(), advert(node))).collect();
+    for (own, running) in (0..NODES).zip(&mut all) {
+        let mut missing: Vec<_> = (0..NODES).filter(|node| *node != own).map(|node| seen(&advert(node))).collect();
+        let mut first_pass = false;
+        while !(missing.is_empty() && first_pass) {
+            match running.fact().await {
+                Found::FirstPass => first_pass = true,
+                fact => {
+                    let place = missing.iter().position(|expected| *expected == fact).expect("told once");
+                    missing.swap_remove(place);
+                }
+            }
         }
     }
+    assert_eq!(sockets(base.path()), usize::from(NODES));
+    all.pop().unwrap().stop().await;
+    for running in &mut all {
+        assert_eq!(running.fact().await, gone(&advert(NODES - 1)));
+    }
+}
+
+/// Not a test of its own: the other process of the next one.
+#[tokio::test]
+async fn other_process() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let mut running = Running::start(Path::new(&folder), advert(9));
+        loop {
+            running.fact().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_killed_process_is_gone_and_its_socket_removed() {
+    let base = private();
+    let mut here = Running::start(base.path(), advert(1));
+    assert_eq!(here.fact().await, Found::FirstPass);
+    let mut other = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "discovery::local::tests::other_process"])
+        .env(FOLDER, base.path())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    assert_eq!(here.fact().await, seen(&advert(9)));
+    other.kill().await.unwrap();
+    assert_eq!(here.fact().await, gone(&advert(9)));
+    assert_eq!(sockets(base.path()), 1);
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_removed_and_other_files_are_not() {
+    let base = private();
+    let folder = mesh_folder(base.path());
+    drop(std::os::unix::net::UnixListener::bind(folder.join("stale-1.sock")).unwrap());
+    fs::write(folder.join("file.sock"), "").unwrap();
+    let mut running = Running::start(base.path(), advert(1));
+    assert_eq!(running.fact().await, Found::FirstPass);
+    assert!(!folder.join("stale-1.sock").exists());
+    assert!(folder.join("file.sock").exists());
 }
 
 #[tokio::test]
 async fn another_mesh_is_not_seen() {
-    let folder = folder();
-    let mut ours = Running::start(folder.path(), advert(1, 1));
-    let _theirs = Running::start(folder.path(), advert(2, 9));
-    let _third = Running::start(folder.path(), advert(3, 1));
-    let found = ours.next(|found| matches!(found, Found::Seen { .. })).await;
-    assert!(matches!(found, Found::Seen { node: Some(node), .. } if node == NodeId::from_bytes([3; 32])));
+    let base = private();
+    let other = Advert { mesh_tag: [0xcd; 8], ..advert(2) };
+    let mut first = Running::start(base.path(), advert(1));
+    assert_eq!(first.fact().await, Found::FirstPass);
+    let mut second = Running::start(base.path(), other.clone());
+    assert_eq!(second.fact().await, Found::FirstPass);
+    // Nor does it get in by saying so.
+    let socket = Folder::open(Some(base.path()), [0xab; 8]).unwrap().socket_of(advert(1).node, advert(1).incarnation);
+    let mut stranger = UnixStream::connect(&socket).await.unwrap();
+    stranger.write_all(&advert::encode(&other)).await.unwrap();
+    let mut rest = Vec::new();
+    stranger.read_to_end(&mut rest).await.unwrap();
+    let mut friend = UnixStream::connect(&socket).await.unwrap();
+    friend.write_all(&advert::encode(&advert(3))).await.unwrap();
+    assert_eq!(first.fact().await, seen(&advert(3)));
+    assert!(second.found.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn the_socket_of_a_process_that_is_gone_is_removed() {
-    let folder = folder();
-    let mesh = folder.path().join("0101010101010101");
-    folder::prepare(&mesh).unwrap();
-    let stale = mesh.join("stale.sock");
-    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-    let mut one = Running::start(folder.path(), advert(1, 1));
-    one.next(|found| *found == Found::FirstPass).await;
-    assert!(!stale.exists());
-}
+async fn hostile_and_silent_processes_are_cut_off() {
+    let base = private();
+    let folder = mesh_folder(base.path());
+    let silent = UnixListener::bind(folder.join("silent-1.sock")).unwrap();
+    let mut running = Running::start(base.path(), advert(1));
+    let socket = Folder::open(Some(base.path()), [0xab; 8]).unwrap().socket_of(advert(1).node, advert(1).incarnation);
+    let (mut called, _) = silent.accept().await.unwrap();
+    assert_eq!(running.fact().await, Found::FirstPass, "one that is silent holds nobody up for ever");
+    called.read_to_end(&mut Vec::new()).await.unwrap();
 
-#[tokio::test]
-async fn who_says_nonsense_or_nothing_is_left_alone() {
-    let folder = folder();
-    let mut one = Running::start(folder.path(), advert(1, 1));
-    one.next(|found| *found == Found::FirstPass).await;
-    let socket = fs::read_dir(folder.path().join("0101010101010101")).unwrap().next().unwrap().unwrap().path();
-    let mut connections = Vec::new();
-    for (nth, text) in [&b""[..], b"\xff\xff too long", b"\x00\x05", b"\x00\x03abc"].iter().cycle().take(60).enumerate()
-    {
+    let nested = [&1000_u16.to_be_bytes()[..], &[0x91; 1000]].concat();
+    let length = [0xff; 2].to_vec();
+    let nonsense = [&4_u16.to_be_bytes()[..], b"what"].concat();
+    for hostile in [nested, length, nonsense, Vec::new()] {
         let mut stream = UnixStream::connect(&socket).await.unwrap();
-        stream.write_all(text).await.unwrap();
-        if nth % 2 == 0 {
-            connections.push(stream);
-        }
+        stream.write_all(&hostile).await.unwrap();
+        let mut rest = Vec::new();
+        // Bytes that it has not read make a reset of the close.
+        let _ = stream.read_to_end(&mut rest).await;
+        assert_eq!(rest, advert::encode(&advert(1)));
     }
-    let mut two = Running::start(folder.path(), advert(2, 1));
-    one.seen(2).await;
-    two.seen(1).await;
+    assert!(silent.local_addr().unwrap().as_pathname().unwrap().exists(), "a live socket stays");
+}
+
+#[tokio::test]
+async fn a_live_peer_whose_connection_ends_is_not_gone() {
+    let base = private();
+    let peer = advert(2);
+    let path = Folder::open(Some(base.path()), peer.mesh_tag).unwrap().socket_of(peer.node, peer.incarnation);
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut running = Running::start(base.path(), advert(1));
+    let text = advert::encode(&peer);
+    let mut held = listener.accept().await.unwrap().0;
+    held.write_all(&text).await.unwrap();
+    assert_eq!(running.fact().await, seen(&peer));
+    assert_eq!(running.fact().await, Found::FirstPass);
+    drop(held);
+    let mut again = listener.accept().await.unwrap().0;
+    again.write_all(&text).await.unwrap();
+    again.read_exact(&mut vec![0; advert::encode(&advert(1)).len()]).await.unwrap();
+    assert!(running.found.try_recv().is_err());
+    drop(listener);
+    drop(again);
+    assert_eq!(running.fact().await, gone(&peer));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_the_users_alone_is_refused() {
+    let base = private();
+    let place = |name: &str| base.path().join(name);
+    DirBuilder::new().create(place("open")).unwrap();
+    fs::set_permissions(place("open"), Permissions::from_mode(0o755)).unwrap();
+    fs::write(place("file"), "").unwrap();
+    mesh_folder(&place("target"));
+    symlink(place("target"), place("link")).unwrap();
+    DirBuilder::new().mode(0o700).create(place("inner")).unwrap();
+    symlink(place("target"), place("inner").join("abababababababab")).unwrap();
+    let long = "long".repeat(30);
+    for (name, remedy) in [
+        ("open", "chmod 700"),
+        ("file", "is not a folder; remove it"),
+        ("link", "is not a folder; remove it"),
+        ("inner", "is not a folder; remove it"),
+        ("missing/below", "make its parent folder writable"),
+        (&long, "choose a shorter local folder"),
+    ] {
+        let mut running = Running::start(&place(name), advert(1));
+        let report = running.report().await;
+        assert!(report.contains(remedy), "{name}: {report}");
+        assert_eq!(running.next().await, Found::FirstPass);
+        assert!(running.found.recv().await.is_none(), "the source has ended");
+    }
+    if fs::metadata("/").unwrap().uid() != rustix::process::geteuid().as_raw() {
+        assert!(Running::start(Path::new("/"), advert(1)).report().await.contains("belongs to user 0"));
+    }
+}
+
+#[tokio::test]
+async fn folders_are_made_for_the_user_alone() {
+    let base = private();
+    let folder = base.path().join("new");
+    let mut running = Running::start(&folder, advert(1));
+    assert_eq!(running.fact().await, Found::FirstPass);
+    for folder in [&folder, &mesh_folder(&folder)] {
+        assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o700);
+    }
 }
 
 #[test]
-fn a_folder_that_is_not_ours_alone_is_refused_with_the_way_out() {
-    let above = folder();
-    let refused = |path: &Path| folder::prepare(path).unwrap_err();
-    let open = above.path().join("open");
-    fs::create_dir(&open).unwrap();
-    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
-    assert!(refused(&open).contains("chmod 700"));
-    let file = above.path().join("file");
-    fs::write(&file, "").unwrap();
-    assert!(refused(&file).contains("not a real folder"));
-    let link = above.path().join("link");
-    fs::create_dir(above.path().join("target")).unwrap();
-    symlink(above.path().join("target"), &link).unwrap();
-    assert!(refused(&link).contains("not a real folder"));
-    assert!(refused(Path::new("/proc/nowhere")).contains("cannot be made"));
-    if rustix::process::geteuid().is_root() {
-        let foreign = above.path().join("foreign");
-        folder::prepare(&foreign).unwrap();
-        std::os::unix::fs::chown(&foreign, Some(12345), None).unwrap();
-        assert!(refused(&foreign).contains("belongs to user 12345"));
-    } else {
-        eprintln!("skipped in part: only root can give a folder to another user");
+fn addresses_are_those_of_this_host() {
+    for (bound, expected) in [
+        ("0.0.0.0:0", &["127.0.0.1:7001"][..]),
+        ("[::]:0", &["127.0.0.1:7001", "[::1]:7001"]),
+        ("10.1.2.3:7001", &["10.1.2.3:7001"]),
+        ("[::1]:7001", &["[::1]:7001"]),
+    ] {
+        let advert = Advert { bound: bound.parse().unwrap(), ..advert(1) };
+        let expected: Vec<SocketAddr> = expected.iter().map(|address| address.parse().unwrap()).collect();
+        assert_eq!(advert::addresses(&advert), expected);
     }
-}
-
-#[tokio::test]
-async fn a_path_that_is_too_long_is_said() {
-    let folder = folder();
-    let long = folder.path().join("x".repeat(100));
-    let mut one = Running::start(&long, advert(1, 1));
-    let report = one.next(|found| matches!(found, Found::Report(_))).await;
-    assert!(matches!(report, Found::Report(text) if text.contains("too long")));
-    one.next(|found| *found == Found::FirstPass).await;
 }

@@ -1,0 +1,162 @@
+//! How the commands end, and what becomes of what they have not done.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Process, User, run, seq, sorted};
+use rustix::process::Signal;
+
+#[test]
+fn what_was_not_written_goes_back() {
+    for stop in ["enough", "interrupt", "terminate"] {
+        let user = User::new();
+        let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
+        push.write(seq(500));
+        let args: &[&str] = if stop == "enough" { &["pull", "jobs", "-n", "10"] } else { &["pull", "jobs"] };
+        let mut pull = Process::start(&mut user.meshmq(args));
+        let first = pull.line();
+        match stop {
+            "interrupt" => pull.signal(Signal::INT),
+            "terminate" => pull.signal(Signal::TERM),
+            _ => {}
+        }
+        let stopped = pull.end();
+        assert_eq!(stopped.code, Some(if stop == "enough" { 0 } else { 130 }), "{stop}: {}", stopped.stderr);
+        push.write((501..=1000).map(|number| format!("{number}\n")).collect::<String>());
+        push.close();
+        let pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));
+        assert_eq!(push.end().code, Some(0), "{stop}");
+        pull.signal(Signal::TERM);
+        let lines = format!("{first}\n{}{}", stopped.stdout, pull.end().stdout);
+        assert_eq!(sorted(&lines), (1..=1000).collect::<Vec<_>>(), "{stop}: each once");
+    }
+}
+
+#[test]
+fn a_puller_that_has_enough_hands_the_rest_back() {
+    let user = User::new();
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
+    push.write(seq(1000));
+    push.close();
+    let some = run(&mut user.meshmq(&["pull", "jobs", "-n", "10"]), "");
+    assert_eq!((some.code, some.stdout.lines().count()), (Some(0), 10), "{}", some.stderr);
+    let rest = run(&mut user.meshmq(&["pull", "jobs", "-n", "990"]), "");
+    assert_eq!(sorted(&(some.stdout + &rest.stdout)), (1..=1000).collect::<Vec<_>>(), "each once");
+    assert_eq!(push.end().code, Some(0));
+}
+
+#[test]
+fn a_reader_that_has_left_leaves_the_rest_to_others() {
+    let user = User::new();
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
+    push.write(seq(100));
+    let head = run(&mut user.shell("{ $M pull jobs; echo code $? >&2; } | head -n 3"), "");
+    assert_eq!(head.stdout.lines().count(), 3);
+    assert!(head.stderr.contains("code 0"), "{}", head.stderr);
+    // What was in the pipe counts as printed; whatever is pushed now arrives.
+    push.write("last\n");
+    push.close();
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));
+    assert_eq!(push.end().code, Some(0));
+    pull.shows("last");
+}
+
+#[test]
+fn closed_from_the_start_nothing_is_taken() {
+    let user = User::new();
+    let closed = run(&mut user.shell("$M pull jobs >&-"), "");
+    assert_eq!(closed.code, Some(0));
+    assert!(closed.stderr.contains("standard output is closed"), "{}", closed.stderr);
+}
+
+#[test]
+fn signals_end_a_puller_and_a_pusher() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let user = User::new();
+        let mut pull = Process::start(&mut user.meshmq(&["pull", "one", "-v"]));
+        pull.says("node ");
+        pull.signal(signal);
+        assert_eq!(pull.end().code, Some(130));
+
+        let mut push = Process::start(&mut user.meshmq(&["push", "two", "-v"]));
+        push.says("node ");
+        push.write("job\n");
+        push.says("waiting for a puller on channel \"two\" to take 1 message");
+        push.signal(signal);
+        let push = push.end();
+        assert_eq!(push.code, Some(130));
+        assert!(push.stderr.contains("interrupted on channel \"two\": 1 message not acknowledged"), "{}", push.stderr);
+    }
+}
+
+#[test]
+fn the_first_signal_lets_a_command_end_and_the_second_does_not() {
+    let user = User::new();
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
+    push.write("job\n");
+    push.close();
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs", "--exec", "echo $$; exec tail -f /dev/null"]));
+    let command = pull.line().parse().unwrap();
+    pull.signal(Signal::INT);
+    pull.says("waiting for 1 command to end");
+    pull.signal(Signal::INT);
+    assert_eq!(pull.end().code, Some(130));
+    common::wait_until_gone(command);
+    // The job was not handled, so it goes to the next one.
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));
+    assert_eq!(pull.line(), "job");
+    assert_eq!(push.end().code, Some(0));
+}
+
+#[test]
+fn exit_codes() {
+    let user = User::new();
+    for (code, args) in [
+        (0, &["--help"][..]),
+        (0, &["--version"]),
+        (1, &["push", "jobs", "absent.txt"]),
+        (2, &[]),
+        (2, &["pull", "jobs", "--nonsense"]),
+        (2, &["push", "jobs", "--timeout", "soon"]),
+        (3, &["pull", "jobs", "--timeout", "300ms"]),
+        (3, &["push", "jobs", "--timeout", "300ms"]),
+    ] {
+        let ended = run(&mut user.meshmq(args), "job\n");
+        assert_eq!(ended.code, Some(code), "{args:?}: {}", ended.stderr);
+    }
+    assert_eq!(run(&mut user.meshmq(&["push", "jobs"]), "").code, Some(0), "no line is no work");
+}
+
+#[test]
+fn who_waits_says_for_what() {
+    let user = User::new();
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs", "--name", "worker", "-v"]));
+    pull.says("node ");
+    let mut push = Process::start(&mut user.meshmq(&["push", "jbos"]));
+    push.write("job\n");
+    push.says("waiting for a puller on channel \"jbos\" to take 1 message; nodes of mesh \"default\" in sight: worker");
+    push.says("did you mean \"jobs\"?");
+    pull.says("waiting for messages on channel \"jobs\"; nodes of mesh \"default\" in sight: ");
+}
+
+#[test]
+fn quiet_is_quiet() {
+    let user = User::new();
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs", "-q"]));
+    push.write("job\n");
+    let pulled = run(&mut user.meshmq(&["pull", "jobs", "-n", "1", "-q"]), "");
+    assert_eq!((&pulled.stdout[..], &pulled.stderr[..]), ("job\n", ""));
+    assert_eq!(push.end().stderr, "");
+}
+
+#[test]
+fn push_can_tell_in_json_what_became_of_it() {
+    let user = User::new();
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));
+    let pushed = run(&mut user.meshmq(&["push", "jobs", "--json"]), &seq(10));
+    assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
+    let told: serde_json::Value = serde_json::from_str(&pushed.stdout).unwrap();
+    assert_eq!((&told["accepted"], &told["handled"], &told["unacknowledged"]), (&10.into(), &10.into(), &0.into()));
+    assert_eq!(pull.line(), "1");
+}

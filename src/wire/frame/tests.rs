@@ -1,0 +1,123 @@
+//! The bytes of lanes against vectors, both ways, and against whatever a peer may send.
+
+use bytes::BytesMut;
+use proptest::prelude::*;
+
+use super::*;
+
+/// A vector's bytes; lines that begin with `#` say what it is.
+fn vector(text: &str) -> Vec<u8> {
+    let digits: String = text.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect();
+    data_encoding::HEXLOWER.decode(digits.as_bytes()).unwrap()
+}
+
+macro_rules! vector {
+    ($name:literal) => {
+        vector(include_str!(concat!("../../../tests/vectors/lane/", $name, ".hex")))
+    };
+}
+
+fn data(head: Head, body: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    put_head(&mut out, body.len(), head);
+    out.extend_from_slice(body);
+    out.to_vec()
+}
+
+#[test]
+fn data_frames() {
+    let restored = Head { delta: -3, attempt: 2, failures: 1, redelivered: true };
+    for (bytes, head, body) in [
+        (vector!("data-plain"), Head::PLAIN, &b"hello"[..]),
+        (vector!("data-empty"), Head::PLAIN, b""),
+        (vector!("data-again"), restored, b"hello"),
+        (vector!("data-jump"), Head { delta: 1000, ..Head::PLAIN }, b"x"),
+    ] {
+        assert_eq!(data(head, body), bytes);
+        let (length, len) = varint::get(&bytes).unwrap();
+        assert_eq!(len + length as usize, bytes.len());
+        let (read, at) = read_head(&bytes[len..]).unwrap();
+        assert_eq!((read, &bytes[len + at..]), (head, body));
+    }
+    let mut plain = BytesMut::new();
+    put_plain_head(&mut plain, 5);
+    plain.extend_from_slice(b"hello");
+    assert_eq!(plain[..], vector!("data-plain")[..], "the short way writes the same");
+}
+
+#[test]
+fn a_later_revisions_extension_is_passed_over() {
+    let bytes = vector!("data-extended");
+    let (head, at) = read_head(&bytes[1..]).unwrap();
+    assert_eq!((head, &bytes[1 + at..]), (Head::PLAIN, &b"hello"[..]));
+}
+
+#[test]
+fn a_head_that_lies_is_refused() {
+    assert!(read_head(&[]).is_err());
+    assert!(read_head(&[0x10]).is_err(), "a flag that nobody knows");
+    assert!(read_head(&[DELTA]).is_err(), "announced and not there");
+    assert!(read_head(&[EXTENDED, 0x05, 0]).is_err(), "longer than the frame");
+    assert!(read_head(&[EXTENDED, 0xc0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff]).is_err(), "longer than a frame may be");
+    assert!(read_head(&[ATTEMPT, 0xc0, 0, 0, 1, 0, 0, 0, 0]).is_err(), "above 2^32");
+}
+
+#[test]
+fn answers_and_control_frames() {
+    use to_sender::*;
+    let mut reject = Payload::of(&[7]);
+    reject.0.extend_from_slice(b"no");
+    for (bytes, kind, payload) in [
+        (vector!("credit"), CREDIT, Payload::of(&[64, 4_194_304])),
+        (vector!("ack-up-to"), ACK_UP_TO, Payload::of(&[1000])),
+        (vector!("ack"), ACK, Payload::of(&[5, 2, 9, 1])),
+        (vector!("nack"), NACK, Payload::of(&[0, 3, 1])),
+        (vector!("reject"), REJECT, reject),
+        (vector!("late"), LATE, Payload::of(&[12, 1, u64::from(ACK)])),
+        (vector!("closing"), CLOSING, Payload::default()),
+    ] {
+        let mut out = BytesMut::new();
+        put_answer(&mut out, kind, &payload.0);
+        assert_eq!(out[..], bytes[..]);
+        let mut read = Vec::new();
+        answers(&mut out, |kind, payload| {
+            read.push((kind, payload.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(read, [(kind, payload.0)]);
+    }
+    let mut waiting = BytesMut::new();
+    put_control(&mut waiting, to_receiver::WAITING, &Payload::of(&[3, 0]).0);
+    assert_eq!(waiting[..], vector!("waiting")[..]);
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_refused_before_it_has_arrived() {
+    let mut bytes = BytesMut::from(&[to_sender::ACK, 0x80, 0x01, 0x00, 0x01][..]);
+    assert!(answers(&mut bytes, |_, _| Ok(())).is_err());
+    assert!(split_open(&mut BytesMut::from(&[0, 1, 0x80, 1, 0, 1][..])).is_err());
+    assert!(split_open(&mut BytesMut::from(&[5][..])).is_err(), "data before the lane is open");
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_arrives_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read_head(&bytes);
+        let _ = split_open(&mut BytesMut::from(&bytes[..]));
+        let _ = answers(&mut BytesMut::from(&bytes[..]), |_, payload| {
+            let mut numbers = Numbers(payload);
+            while let Ok(Some(_)) = numbers.range() {}
+            numbers.reason().map(drop)
+        });
+    }
+
+    #[test]
+    fn any_head_comes_back(delta in -(1i64 << 60)..1 << 60, attempt: u32, failures: u32, redelivered: bool) {
+        let head = Head { delta, attempt, failures, redelivered };
+        let bytes = data(head, b"body");
+        let (_, len) = varint::get(&bytes).unwrap();
+        prop_assert!(bytes.len() <= MAX_HEAD + 4 + 12);
+        prop_assert_eq!(read_head(&bytes[len..]).unwrap().0, head);
+    }
+}
