@@ -21,7 +21,9 @@ mod waiting;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use args::{Args, Command};
 use exit::Exit;
@@ -81,5 +83,11 @@ fn log(command: &Command) {
         _ if verbose > 1 => "meshmq=debug".to_owned(),
         _ => return,
     };
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).init();
+    match filter.parse::<Targets>() {
+        Ok(targets) => {
+            let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+            tracing_subscriber::registry().with(lines).with(targets).init();
+        }
+        Err(error) => eprintln!("meshmq: MESHMQ_LOG is ignored: {error}; for example meshmq=debug,meshmq::link=trace"),
+    }
 }

@@ -56,21 +56,23 @@ fn a_line_is_sent_when_it_is_read() {
 fn a_killed_puller_loses_no_line() {
     const LINES: u32 = 20_000;
     let user = User::new();
-    let mut pulls = [(); 3].map(|()| Process::start(&mut user.meshmq(&["pull", "jobs", "-v"])));
-    pulls.iter_mut().for_each(|pull| pull.says("node "));
+    let mut first = Process::start(&mut user.meshmq(&["pull", "jobs"]));
     let mut push = Process::start(&mut user.meshmq(&["push", "jobs"]));
     let lines = seq(LINES);
     let (head, tail) = lines.split_at(lines.len() / 2);
     push.write(head);
-    let [mut first, second, third] = pulls;
     let line = first.line();
-    first.signal(Signal::KILL);
+    let mut others = [(); 2].map(|()| Process::start(&mut user.meshmq(&["pull", "jobs", "-v"])));
+    others.iter_mut().for_each(|pull| pull.says("is here"));
+    // Stopped, it takes in what it will never print.
+    first.signal(Signal::STOP);
     push.write(tail);
+    first.signal(Signal::KILL);
     push.close();
     let pushed = push.end();
     assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
     let mut seen = BTreeSet::from([line.parse::<u32>().unwrap()]);
-    for pull in [second, third] {
+    for pull in others {
         pull.signal(Signal::TERM);
         let pulled = pull.end();
         assert_eq!(pulled.code, Some(130), "{}", pulled.stderr);
