@@ -479,7 +479,7 @@ impl Work {
     }
 
     fn handle_control(&mut self, lane: &Arc<LaneIn>, frame: &Control) -> Result<(), Violation> {
-        let mut numbers = Numbers(&frame.payload);
+        let mut numbers = Numbers::new(&frame.payload);
         match frame.kind {
             to_receiver::WAITING => {
                 let waiting = numbers.next()? > 0;

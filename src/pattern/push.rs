@@ -657,7 +657,7 @@ impl Flight {
         now: Instant,
     ) -> Result<(), Violation> {
         let Some(lane) = self.lanes.get_mut(&key) else { return Ok(()) };
-        let mut numbers = Numbers(payload);
+        let mut numbers = Numbers::new(payload);
         match kind {
             to_sender::CREDIT => {
                 let (messages, bytes) = (numbers.next()?, numbers.next()?);

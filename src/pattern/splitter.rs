@@ -10,6 +10,9 @@ use crate::wire::varint;
 /// A buffer for a frame that crosses chunks grows as its bytes arrive, never further ahead than this.
 const AHEAD: usize = 64 << 10;
 
+/// No socket counts so far; a larger number could not be answered, as it has no varint.
+const MAX_SEQUENCE: u64 = varint::MAX / 2;
+
 /// What stands in the stream beside messages, in order with them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Control {
@@ -141,6 +144,9 @@ impl Splitter {
         let index = draft.entries.len() as u32;
         if head.delta != 0 {
             self.next_sequence = self.next_sequence.wrapping_add(head.delta as u64);
+            if self.next_sequence > MAX_SEQUENCE {
+                return Err(Violation("a sequence is beyond what a socket can count"));
+            }
             draft.rare.jumps.push((index, self.next_sequence));
         }
         if (Head { delta: 0, ..head }) != Head::PLAIN {

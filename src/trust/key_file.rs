@@ -100,7 +100,7 @@ pub enum KeyError {
     #[error("no place for the mesh key: neither XDG_CONFIG_HOME nor HOME is set; name a file with MESHMQ_KEY_FILE")]
     NoFolder,
     /// The file cannot be read.
-    #[error("cannot read the mesh key from {}: {error}", path.display())]
+    #[error("cannot read the mesh key from {}: {error}; name another file with MESHMQ_KEY_FILE", path.display())]
     Read {
         /// Which file.
         path: PathBuf,

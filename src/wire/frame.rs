@@ -223,32 +223,45 @@ pub(crate) fn answers(
 }
 
 /// Reads varints from a payload, one after the other.
-pub(crate) struct Numbers<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Numbers<'a> {
+    rest: &'a [u8],
+    /// Where the last range ended.
+    end: u64,
+}
 
 impl<'a> Numbers<'a> {
+    pub(crate) fn new(payload: &'a [u8]) -> Self {
+        Self { rest: payload, end: 0 }
+    }
+
     /// The next one.
     pub(crate) fn next(&mut self) -> Result<u64, Violation> {
-        let (value, len) = varint::get(self.0).ok_or(Violation("a lane's control frame is too short"))?;
-        self.0 = &self.0[len..];
+        let (value, len) = varint::get(self.rest).ok_or(Violation("a lane's control frame is too short"))?;
+        self.rest = &self.rest[len..];
         Ok(value)
     }
 
-    /// The next two, as a range of positions; `None` at the end.
+    /// The next two, as a range of positions; `None` at the end. Ranges ascend, so that no frame makes anybody look at a
+    /// position twice.
     pub(crate) fn range(&mut self) -> Result<Option<std::ops::Range<u64>>, Violation> {
-        if self.0.is_empty() {
+        if self.rest.is_empty() {
             return Ok(None);
         }
         let (start, count) = (self.next()?, self.next()?);
+        if start < self.end {
+            return Err(Violation("the ranges of an answer do not ascend"));
+        }
         // Both are below 2^62: the sum cannot overflow.
-        Ok(Some(start..start + count))
+        self.end = start + count;
+        Ok(Some(start..self.end))
     }
 
     /// What is left, as the reason that a person gave.
     pub(crate) fn reason(self) -> Result<&'a str, Violation> {
-        if self.0.len() > MAX_REASON {
+        if self.rest.len() > MAX_REASON {
             return Err(Violation("a reason is too long"));
         }
-        std::str::from_utf8(self.0).map_err(|_| Violation("a reason is not UTF-8"))
+        std::str::from_utf8(self.rest).map_err(|_| Violation("a reason is not UTF-8"))
     }
 }
 

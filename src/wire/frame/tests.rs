@@ -100,13 +100,25 @@ fn an_answer_that_is_too_long_is_refused_before_it_has_arrived() {
     assert!(split_open(&mut BytesMut::from(&[5][..])).is_err(), "data before the lane is open");
 }
 
+#[test]
+fn ranges_ascend() {
+    let read = |numbers: &[u64]| {
+        let payload = Payload::of(numbers);
+        let mut numbers = Numbers::new(&payload.0);
+        std::iter::from_fn(|| numbers.range().transpose()).collect::<Result<Vec<_>, _>>()
+    };
+    assert_eq!(read(&[0, 5, 5, 1]).unwrap(), [0..5, 5..6]);
+    assert!(read(&[0, 5, 4, 1]).is_err());
+    assert!(read(&[0]).is_err(), "half a range");
+}
+
 proptest! {
     #[test]
     fn nothing_that_arrives_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = read_head(&bytes);
         let _ = split_open(&mut BytesMut::from(&bytes[..]));
         let _ = answers(&mut BytesMut::from(&bytes[..]), |_, payload| {
-            let mut numbers = Numbers(payload);
+            let mut numbers = Numbers::new(payload);
             while let Ok(Some(_)) = numbers.range() {}
             numbers.reason().map(drop)
         });
