@@ -85,7 +85,9 @@ fn log(command: &Command) {
     };
     match filter.parse::<Targets>() {
         Ok(targets) => {
-            let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+            let lines = tracing_subscriber::fmt::layer()
+                .with_ansi(output::coloured(&std::io::stderr()))
+                .with_writer(std::io::stderr);
             tracing_subscriber::registry().with(lines).with(targets).init();
         }
         Err(error) => eprintln!("meshmq: MESHMQ_LOG is ignored: {error}; for example meshmq=debug,meshmq::link=trace"),

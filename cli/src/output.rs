@@ -51,6 +51,11 @@ fn stderr(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "meshmq: {text}");
 }
 
+/// Whether colours are welcome there: on a terminal, unless NO_COLOR says no.
+pub(crate) fn coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// How a message is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {

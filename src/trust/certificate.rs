@@ -2,20 +2,22 @@
 
 use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, KeyUsagePurpose};
 use rustls::pki_types::CertificateDer;
+use x509_parser::der_parser::Oid;
+use x509_parser::oid_registry::OID_SIG_ED25519;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TrustError;
-use super::mesh::{Identity, Mesh, failed};
+use super::identity::Identity;
+use super::mesh::{Mesh, failed};
 use crate::id::NodeId;
 use crate::wire::control::SocketKind;
 
 /// The one name in every certificate, and what TLS is told to expect: who a peer is, its key says.
 pub(crate) const SERVER_NAME: &str = "meshmq";
-/// Private enterprise arc; the last number is ours.
-const GRANTS_OID: &[u64] = &[1, 3, 6, 1, 4, 1, 58_270, 77, 1];
+/// Under 2.25 a random number is nobody else's, without a register (ITU-T X.667); of 63 bits, so that every parser takes it.
+const GRANTS_OID: &[u64] = &[2, 25, 8_097_477_987_565_452_274];
 /// The only version there is: the content is one byte, the version, and grants everything.
 const GRANTS_VERSION: u8 = 1;
-const ED25519_OID: &str = "1.3.101.112";
 
 /// Valid from 1970, so that a board without a clock can join, and for ever.
 pub(super) fn validity(params: &mut CertificateParams) {
@@ -64,13 +66,13 @@ pub(crate) fn member(chain: &[CertificateDer<'_>]) -> Result<Member, TrustError>
         return Err(refused("something follows the certificate"));
     }
     let key = certificate.public_key();
-    if key.algorithm.algorithm.to_id_string() != ED25519_OID {
+    if key.algorithm.algorithm != OID_SIG_ED25519 {
         return Err(refused("a key of another kind than Ed25519"));
     }
     let raw: [u8; 32] =
         key.subject_public_key.data.as_ref().try_into().map_err(|_| refused("an Ed25519 key of another length"))?;
-    let oid = GRANTS_OID.iter().map(u64::to_string).collect::<Vec<_>>().join(".");
-    let mut grants = certificate.extensions().iter().filter(|extension| extension.oid.to_id_string() == oid);
+    let is_ours = |oid: &Oid<'_>| oid.iter().is_some_and(|arcs| arcs.eq(GRANTS_OID.iter().copied()));
+    let mut grants = certificate.extensions().iter().filter(|extension| is_ours(&extension.oid));
     match (grants.next(), grants.next()) {
         (None, _) => Err(refused("a certificate without grants")),
         (Some(_), Some(_)) => Err(refused("a certificate with grants twice")),

@@ -11,7 +11,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::TrustError;
 use super::certificate::issue;
-use super::mesh::{Identity, Mesh};
+use super::identity::Identity;
+use super::mesh::Mesh;
 use crate::env::Env;
 use crate::id::NodeId;
 

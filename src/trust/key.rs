@@ -5,6 +5,7 @@ use std::io;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::id::base32;
 
@@ -18,7 +19,8 @@ const CHARACTERS: usize = (KEY_BYTES + CHECKSUM_BYTES) * 8 / 5 + 1;
 
 /// The secret that a mesh's members share: 32 random bytes. Whoever holds it can join.
 ///
-/// Never shown by `Debug`, in errors or in logs; [`reveal`](Self::reveal) is the only way to see it.
+/// Never shown by `Debug`, in errors or in logs; [`reveal`](Self::reveal) is the only way to see it. Its memory is wiped
+/// when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MeshKey([u8; KEY_BYTES]);
 
@@ -28,9 +30,9 @@ impl MeshKey {
     /// # Errors
     /// The operating system has no randomness to give.
     pub fn generate() -> io::Result<Self> {
-        let mut bytes = [0; KEY_BYTES];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        Ok(Self(bytes))
+        let mut key = Self([0; KEY_BYTES]);
+        getrandom::fill(&mut key.0).map_err(io::Error::other)?;
+        Ok(key)
     }
 
     /// A key of these 32 bytes, which must be secret and random.
@@ -40,9 +42,8 @@ impl MeshKey {
 
     /// The text form, `meshkey1…`, with a checksum: a secret in plain sight, for a key file or another machine's.
     pub fn reveal(&self) -> String {
-        let mut bytes = self.0.to_vec();
-        bytes.extend_from_slice(&checksum(&self.0));
-        format!("{PREFIX}{}", base32().encode(&bytes))
+        let bytes = Zeroizing::new([&self.0[..], &checksum(&self.0)].concat());
+        format!("{PREFIX}{}", *Zeroizing::new(base32().encode(&bytes)))
     }
 
     pub(super) fn as_bytes(&self) -> &[u8; KEY_BYTES] {
@@ -70,7 +71,7 @@ impl FromStr for MeshKey {
         if body.len() != CHARACTERS {
             return Err(InvalidMeshKey::Length { found: text.len(), expected: PREFIX.len() + CHARACTERS });
         }
-        let bytes = base32().decode(body.as_bytes()).map_err(|_| InvalidMeshKey::Checksum)?;
+        let bytes = Zeroizing::new(base32().decode(body.as_bytes()).map_err(|_| InvalidMeshKey::Checksum)?);
         let (key, sum) = bytes.split_at_checked(KEY_BYTES).ok_or(InvalidMeshKey::Checksum)?;
         if sum != checksum(key) {
             return Err(InvalidMeshKey::Checksum);
@@ -79,9 +80,15 @@ impl FromStr for MeshKey {
     }
 }
 
+impl Drop for MeshKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 impl fmt::Debug for MeshKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MeshKey(secret)")
+        f.write_str("MeshKey(..)")
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::key::{InvalidMeshKey, MeshKey};
 
 /// Far above any key file; a larger one is something else.
@@ -32,7 +34,7 @@ impl MeshKey {
         if meta.mode() & 0o077 != 0 {
             return Err(KeyError::Open { path: path.to_owned(), mode: meta.mode() & 0o777 });
         }
-        let mut text = String::new();
+        let mut text = Zeroizing::new(String::new());
         file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
         text.parse().map_err(|error| KeyError::Invalid { path: path.to_owned(), error })
     }
@@ -60,13 +62,15 @@ impl MeshKey {
     /// Writes this key to a file that is not there yet; the same key there is fine.
     ///
     /// # Errors
-    /// [`KeyError::Exists`]: the file holds something else, and is left as it is; [`KeyError::Write`].
+    /// [`KeyError::Exists`]: the file holds something else, and is left as it is; else as [`load`](Self::load), and
+    /// [`KeyError::Write`].
     pub fn save(&self, path: &Path) -> Result<(), KeyError> {
         match self.link_into(path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match Self::load(path) {
                 Ok(there) if there == *self => Ok(()),
-                _ => Err(KeyError::Exists { path: path.to_owned() }),
+                Ok(_) | Err(KeyError::Invalid { .. }) => Err(KeyError::Exists { path: path.to_owned() }),
+                Err(error) => Err(error),
             },
             Err(error) => Err(KeyError::Write { path: path.to_owned(), error }),
         }
@@ -81,26 +85,34 @@ impl MeshKey {
         let temporary = folder.join(format!(".mesh.key.{:016x}", u64::from_ne_bytes(unique)));
         let written = (|| {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(self.reveal().as_bytes())?;
+            file.write_all(Zeroizing::new(self.reveal()).as_bytes())?;
             file.write_all(b"\n")?;
             file.sync_all()?;
             fs::hard_link(&temporary, path)
         })();
         // Linked or failed, the temporary name has served.
         let _ = fs::remove_file(&temporary);
+        if written.is_ok() {
+            // So that the name too outlives a power cut: else the next start would make another key, and another mesh.
+            // Not every file system can.
+            let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        }
         written
     }
 }
+
+/// The same in a shell and in a program.
+const REMEDY: &str = "name a file with MESHMQ_KEY_FILE, or in a program with `Builder::key_file`";
 
 /// The mesh key could not be had. No node was started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// There is no folder for it.
-    #[error("no place for the mesh key: neither XDG_CONFIG_HOME nor HOME is set; name a file with MESHMQ_KEY_FILE")]
+    #[error("no place for the mesh key: neither XDG_CONFIG_HOME nor HOME is set to an absolute path; {REMEDY}")]
     NoFolder,
     /// The file cannot be read.
-    #[error("cannot read the mesh key from {}: {error}; name another file with MESHMQ_KEY_FILE", path.display())]
+    #[error("cannot read the mesh key from {}: {error}; {REMEDY}", path.display())]
     Read {
         /// Which file.
         path: PathBuf,
@@ -124,7 +136,7 @@ pub enum KeyError {
         error: InvalidMeshKey,
     },
     /// The file cannot be made. Nothing is left of the attempt.
-    #[error("cannot make the key file {}: {error}; name another file with MESHMQ_KEY_FILE", path.display())]
+    #[error("cannot make the key file {}: {error}; {REMEDY}", path.display())]
     Write {
         /// Which file.
         path: PathBuf,

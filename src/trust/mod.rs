@@ -7,6 +7,7 @@
 mod certificate;
 mod credentials;
 mod explain;
+mod identity;
 mod key;
 mod key_file;
 mod mesh;
@@ -14,10 +15,11 @@ mod mesh;
 pub(crate) use certificate::{Grants, Member, member};
 pub(crate) use credentials::Credentials;
 pub(crate) use explain::explain;
+pub(crate) use identity::Identity;
+pub use identity::IdentityError;
 pub use key::{InvalidMeshKey, MeshKey};
 pub use key_file::KeyError;
-pub use mesh::IdentityError;
-pub(crate) use mesh::{Identity, Mesh};
+pub(crate) use mesh::Mesh;
 
 /// A certificate or what is made of it is not as it must be. The connection is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

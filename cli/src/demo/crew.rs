@@ -16,8 +16,10 @@ use tokio::time::timeout;
 
 use super::task::Start;
 
+/// Tells a worker that the demo is over, and that this process lives to clean up.
+const FAREWELL: &[u8] = b"farewell\n";
 /// How long a process may take to end once it was told to.
-const FAREWELL: Duration = Duration::from_secs(2);
+const LEAVING: Duration = Duration::from_secs(2);
 
 const NAMES: [&str; 17] = [
     "otter", "heron", "lynx", "raven", "marten", "finch", "badger", "swift", "hare", "kite", "stoat", "wren", "fox",
@@ -91,10 +93,13 @@ impl Crew {
     /// Ends all workers, and waits until they have ended.
     pub(super) async fn dismiss(&mut self) {
         for member in &mut self.members {
-            member.stdin = None;
+            if let Some(mut stdin) = member.stdin.take() {
+                // It may have ended by itself.
+                let _ = stdin.write_all(FAREWELL).await;
+            }
         }
         for member in &mut self.members {
-            if timeout(FAREWELL, member.child.wait()).await.is_err() {
+            if timeout(LEAVING, member.child.wait()).await.is_err() {
                 member.kill().await;
             }
         }
@@ -131,7 +136,17 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A worker may have done it already.
-        let _ = fs::remove_dir_all(&self.0);
+        remove(&self.0);
+    }
+}
+
+/// Removes the folder, whoever else is about to do so, or is still making a file in it as it ends.
+pub(super) fn remove(folder: &Path) {
+    for _ in 0..100 {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            // Gone, unless somebody makes it anew: look once more.
+            _ => {}
+        }
     }
 }

@@ -9,10 +9,12 @@ mod plan;
 mod show;
 mod tally;
 mod task;
+mod telling;
 mod text;
 mod worker;
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -22,14 +24,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use crate::args::DemoArgs;
 use crate::exit::Exit;
-use crate::output::{counted, grouped};
+use crate::output::counted;
 use crate::signals::Signals;
 use crew::Crew;
 use plan::Plan;
 use show::{Show, Tone};
 use tally::{Tally, ranges};
 use task::{COUNTS, PIECES, Piece, Report};
-use text::total;
+use telling::{Outcome, shorten};
 
 pub(crate) use worker::work;
 
@@ -64,7 +66,7 @@ pub(crate) async fn run(args: DemoArgs, signals: &Signals) -> anyhow::Result<Exi
 }
 
 async fn story(args: &DemoArgs, plan: &Plan, crew: &mut Crew, show: &mut Show) -> anyhow::Result<Exit> {
-    introduce(args, plan, show);
+    telling::introduce(&args.folder, plan, show);
     let node = Node::builder(MESH)
         .key(crew.key())
         .name("first")
@@ -91,49 +93,26 @@ async fn story(args: &DemoArgs, plan: &Plan, crew: &mut Crew, show: &mut Show) -
         push.flush().await?;
         anyhow::Ok(())
     };
-    timeout(COUNTING, async { tokio::try_join!(sending, demo.count()) })
+    // Reports are heard until the last piece is acknowledged, not only until all are counted: a result that comes twice has
+    // to be taken as well, or its worker would wait for ever.
+    let all = async {
+        tokio::select! {
+            sent = sending => sent,
+            Err(error) = demo.follow() => Err(error),
+        }
+    };
+    timeout(COUNTING, all)
         .await
         .map_err(|_| Exit::TimedOut.because(format!("the mesh has not counted everything in {COUNTING:?}")))??;
-    demo.conclude(plan)
-}
-
-fn introduce(args: &DemoArgs, plan: &Plan, show: &Show) {
-    let texts = &plan.texts;
-    let (files, megabytes) = (counted(texts.files.len() as u64, "text file"), texts.bytes as f64 / 1e6);
-    show.line(Tone::Title, format_args!("Counting the words below {} in a mesh of processes", args.folder.display()));
-    show.gap();
-    show.row("text", format_args!("{files}, {megabytes:.1} MB, {}", counted(plan.words(), "word")));
-    if texts.more {
-        show.row("", "there is more, left out to keep this short");
-    }
-    if texts.unreadable > 0 {
-        show.row(
-            "",
-            format_args!(
-                "{} could not be read",
-                counted(texts.unreadable as u64, "entry").replace("entrys", "entries")
-            ),
-        );
-    }
-    show.row("often", plan.frequent(8).join(" "));
-    show.row("pieces", format_args!("{}, about {} each", grouped(plan.pieces().into()), size(plan)));
-    if plan.rounds() > 1 {
-        show.row(
-            "",
-            format_args!(
-                "all text is counted {} times over, so that there is something to see",
-                grouped(plan.rounds())
-            ),
-        );
-    }
-    show.gap();
-}
-
-fn size(plan: &Plan) -> String {
-    match plan.texts.bytes / plan.chunks.len() {
-        bytes @ ..1000 => format!("{bytes} bytes"),
-        bytes => format!("{} kB", grouped(bytes as u64 / 1000)),
-    }
+    demo.tell();
+    let outcome = Outcome {
+        found: demo.tally.words(),
+        in_hand: demo.killed.as_ref().map(|(_, in_hand)| in_hand),
+        moved: &demo.moved,
+        twice: demo.tally.twice,
+    };
+    telling::conclude(plan, &outcome, demo.show);
+    Ok(if outcome.holds(&plan.expected()) { Exit::Ok } else { Exit::Failed })
 }
 
 /// The demo while it runs.
@@ -176,12 +155,12 @@ impl Demo<'_> {
         Ok(())
     }
 
-    /// Takes results until all are there, and kills a worker on the way.
-    async fn count(&mut self) -> anyhow::Result<()> {
+    /// Hears what the workers report, and kills one of them on the way. Ends only with an error.
+    async fn follow(&mut self) -> anyhow::Result<Infallible> {
         let mut told = interval(TOLD);
         told.set_missed_tick_behavior(MissedTickBehavior::Delay);
         told.reset();
-        while !self.tally.complete() {
+        loop {
             tokio::select! {
                 delivery = self.counts.recv() => {
                     if let Some(worker) = self.hear(delivery?)? && self.is_time_to_kill() {
@@ -191,8 +170,6 @@ impl Demo<'_> {
                 _ = told.tick() => self.tell(),
             }
         }
-        self.tell();
-        Ok(())
     }
 
     /// Takes over a report, and acknowledges it. Says which worker has just begun a piece.
@@ -290,57 +267,5 @@ impl Demo<'_> {
                 false => self.show.more(Tone::Calm, text),
             }
         }
-    }
-
-    fn conclude(&self, plan: &Plan) -> anyhow::Result<Exit> {
-        let (expected, found) = (plan.expected(), self.tally.words());
-        let show = &self.show;
-        show.gap();
-        let line =
-            |counts| format!("{} in all, {} different", counted(total(counts), "word"), grouped(counts.len() as u64));
-        show.row("mesh", line(found));
-        show.row(
-            "one process",
-            format!(
-                "{}{}",
-                line(&expected),
-                if plan.rounds() > 1 { format!("  (one count × {})", grouped(plan.rounds())) } else { String::new() }
-            ),
-        );
-        let begun = self.killed.as_ref().map_or(0, |(_, in_hand)| in_hand.len());
-        show.row(
-            "moved",
-            format!(
-                "{} went to another worker after the kill, {begun} of them begun",
-                counted(self.moved.len() as u64, "piece")
-            ),
-        );
-        let twice = match self.tally.twice {
-            0 => "no result came twice".to_owned(),
-            twice => {
-                format!("{} came twice and counted once, by the number of the piece", counted(twice.into(), "result"))
-            }
-        };
-        show.row("", twice);
-        show.gap();
-        let holds = *found == expected && self.killed.is_some();
-        if holds {
-            show.line(
-                Tone::Good,
-                "It holds: a worker was killed in the middle of its work, and every word is counted exactly once.",
-            );
-            return Ok(Exit::Ok);
-        }
-        show.line(Tone::Bad, "It does not hold: the two counts differ.");
-        Ok(Exit::Failed)
-    }
-}
-
-/// As much of a list as fits on a line.
-fn shorten(list: &str) -> String {
-    const FITS: usize = 60;
-    match list.get(..FITS).and_then(|head| head.rfind(' ')) {
-        Some(end) if list.len() > FITS => format!("{} …", &list[..end]),
-        _ => list.to_owned(),
     }
 }

@@ -1,8 +1,10 @@
 //! How the demo looks.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Instant;
+
+use crate::output::coloured;
 
 /// Prints the demo's lines, with the time where something happens.
 pub(super) struct Show {
@@ -21,8 +23,7 @@ pub(super) enum Tone {
 
 impl Show {
     pub(super) fn new() -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { started: Instant::now(), colours: wanted && io::stdout().is_terminal() }
+        Self { started: Instant::now(), colours: coloured(&io::stdout()) }
     }
 
     /// From now on the time counts.

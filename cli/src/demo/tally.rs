@@ -51,10 +51,6 @@ impl<W: Ord + Copy> Tally<W> {
         self.pieces
     }
 
-    pub(super) fn complete(&self) -> bool {
-        self.done() == self.pieces
-    }
-
     pub(super) fn words(&self) -> &Counts {
         &self.words
     }
@@ -94,9 +90,9 @@ mod tests {
         tally.counted('a', 1, &words(3));
         tally.begun('b', 1);
         tally.counted('b', 1, &words(3));
-        assert!(!tally.complete());
+        assert_eq!(tally.done(), 1);
         tally.counted('b', 2, &words(4));
-        assert!(tally.complete());
+        assert_eq!(tally.done(), tally.pieces());
         assert_eq!((tally.words(), tally.twice), (&words(7), 1));
     }
 

@@ -11,7 +11,8 @@ pub(super) const PIECES: &str = "pieces";
 /// Channel of what workers report.
 pub(super) const COUNTS: &str = "counts";
 
-/// What a worker is told on its standard input, as a line of JSON. Its end says that the demo is over.
+/// What a worker is told on its standard input, as a line of JSON. A second line says that the demo is
+/// over; an end without it, that the first process has died.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Start {
     /// The mesh key of this demo alone.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use meshmq::{Node, Push};
 
+use super::crew::remove;
 use super::task::{COUNTS, PIECES, Piece, Report, Start};
 use super::text::{Counts, add, count};
 use super::{LOOPBACK, MESH};
@@ -54,13 +55,14 @@ async fn report(piece: &Piece, text: &str, attempt: u32, counts: &Push) -> anyho
 
 /// Ends this process when standard input ends: the demo is over, or its first process has died.
 fn leave_with_parent(folder: PathBuf) {
-    let parent = rustix::process::getppid();
     std::thread::spawn(move || {
-        let mut byte = [0];
-        while matches!(io::stdin().lock().read(&mut byte), Ok(1..)) {}
-        if rustix::process::getppid() != parent {
-            // Nobody else is left to do it; another worker may have.
-            let _ = std::fs::remove_dir_all(folder);
+        let mut farewell = Vec::new();
+        // It fails like it ends: nobody is at the other end.
+        let _ = io::stdin().lock().read_to_end(&mut farewell);
+        if farewell.is_empty() {
+            // Nobody else is left to do it. (Asking who our parent is would not tell: the pipes of a process that dies are
+            // closed before its children get another parent.)
+            remove(&folder);
         }
         std::process::exit(0);
     });

@@ -1,22 +1,23 @@
+//! The mesh key's text and its file.
+
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Barrier;
 
-use super::certificate::{issue, issue_with};
-use super::*;
-use crate::env::Random;
+use crate::trust::*;
 
-struct System;
+/// Set for the inside of a test that runs in processes of its own.
+const RACE: &str = "MESHMQ_TEST_KEY_RACE";
+const FULL_DISK: &str = "MESHMQ_TEST_FULL_DISK";
 
-impl Random for System {
-    fn fill(&self, out: &mut [u8]) -> std::io::Result<()> {
-        getrandom::fill(out).map_err(std::io::Error::other)
-    }
-}
-
-fn identity() -> Identity {
-    Identity::ephemeral(&System).unwrap()
+/// One test of this file, in a process of its own.
+fn this_test(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("{}::{name}", module_path!().split_once("::").unwrap().1), "--nocapture"]);
+    command
 }
 
 #[test]
@@ -49,8 +50,7 @@ fn a_mistyped_key_names_the_mistake() {
 fn nothing_shows_a_key() {
     let key = MeshKey::from_bytes([7; 32]);
     let text = key.reveal();
-    assert!(!format!("{key:?}").contains(&text[8..20]));
-    assert!(!format!("{key:?}").contains('7'));
+    assert_eq!(format!("{key:?}"), "MeshKey(..)");
     let mistyped = format!("{}0", &text[..67]);
     let error = mistyped.parse::<MeshKey>().unwrap_err();
     assert!(!error.to_string().contains(&text[8..14]) && !format!("{error:?}").contains(&text[8..14]));
@@ -70,23 +70,59 @@ fn a_key_file_is_made_once_and_is_private() {
 }
 
 #[test]
-fn twenty_that_start_at_once_get_one_key() {
+fn twenty_threads_that_start_at_once_get_one_key() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("mesh.key");
+    let path = folder.path().join("new/mesh.key");
     let start = Barrier::new(20);
     let keys: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..20)
-            .map(|_| {
-                scope.spawn(|| {
-                    start.wait();
-                    MeshKey::load_or_create(&path).unwrap()
-                })
-            })
-            .collect();
+        let race = || {
+            start.wait();
+            MeshKey::load_or_create(&path).unwrap()
+        };
+        let threads: Vec<_> = (0..20).map(|_| scope.spawn(race)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(keys.iter().all(|(key, _)| *key == keys[0].0));
     assert_eq!(keys.iter().filter(|(_, made)| *made).count(), 1);
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+}
+
+#[test]
+fn twenty_processes_that_start_at_once_get_one_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/mesh.key");
+    let mut racers: Vec<_> = (0..20)
+        .map(|_| {
+            this_test("one_of_twenty_processes")
+                .env(RACE, &path)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    // Each is there and waits for its standard input to end.
+    for racer in &mut racers {
+        let said = BufReader::new(racer.stdout.as_mut().unwrap()).lines();
+        assert!(said.map(Result::unwrap).any(|line| line.ends_with("ready")));
+    }
+    racers.iter_mut().for_each(|racer| drop(racer.stdin.take()));
+    let said: Vec<_> = racers.into_iter().map(|racer| racer.wait_with_output().unwrap()).collect();
+    assert!(said.iter().all(|said| said.status.success()));
+    let said: Vec<_> = said.into_iter().map(|said| String::from_utf8(said.stdout).unwrap()).collect();
+    let key = MeshKey::load(&path).unwrap().reveal();
+    assert!(said.iter().all(|said| said.contains(&key)), "{said:?}");
+    assert_eq!(said.iter().filter(|said| said.contains("made here")).count(), 1);
+}
+
+/// The inside of the test above.
+#[test]
+fn one_of_twenty_processes() {
+    let Some(path) = std::env::var_os(RACE) else { return };
+    println!("ready");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    let (key, made) = MeshKey::load_or_create(Path::new(&path)).unwrap();
+    println!("{}{}", key.reveal(), if made { " made here" } else { "" });
 }
 
 #[test]
@@ -112,84 +148,61 @@ fn a_key_file_without_a_key_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_names_the_way_out() {
-    let error = MeshKey::load_or_create(Path::new("/proc/nowhere/mesh.key")).unwrap_err().to_string();
-    assert!(error.contains("MESHMQ_KEY_FILE"), "{error}");
+fn the_same_key_is_saved_again_and_what_stops_that_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.key");
+    let key = MeshKey::generate().unwrap();
+    key.save(&path).unwrap();
+    key.save(&path).unwrap();
+    assert!(matches!(MeshKey::generate().unwrap().save(&path), Err(KeyError::Exists { .. })));
+    assert_eq!(MeshKey::load(&path).unwrap(), key);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(matches!(key.save(&path), Err(KeyError::Open { mode: 0o640, .. })));
 }
 
-/// A file system of 4 KiB without room for a file's content stands for a full disk. Where none can be mounted, the test
-/// says so.
+#[test]
+fn a_place_that_cannot_be_used_names_the_way_out() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for path in [Path::new("/proc/nowhere/mesh.key"), &file.path().join("mesh.key")] {
+        let error = MeshKey::load_or_create(path).unwrap_err().to_string();
+        assert!(error.contains("MESHMQ_KEY_FILE") && error.contains(path.to_str().unwrap()), "{error}");
+    }
+}
+
+/// A file system of one page, which is taken, stands for a full disk. Where none can be mounted, the test says so.
 #[test]
 fn a_full_disk_leaves_no_half_key() {
+    const FILL: &str = "mount -t tmpfs -o size=4k none \"$1\" && { echo taken > \"$1/full\"; shift; exec \"$@\"; }";
     let folder = tempfile::tempdir().unwrap();
-    let script = format!(
-        "mount -t tmpfs -o size=4k,mode=700 none {0} && dd if=/dev/zero of={0}/full bs=4096 count=1 2>/dev/null; exec \"$0\" --exact trust::tests::on_a_full_disk --include-ignored --nocapture",
-        folder.path().display()
-    );
-    let run = std::process::Command::new("unshare")
-        .args(["-rm", "sh", "-c", &script])
-        .arg(std::env::current_exe().unwrap())
-        .env("MESHMQ_TEST_FULL_DISK", folder.path())
+    let inside = this_test("on_a_full_disk");
+    let run = Command::new("unshare")
+        .args(["-rm", "sh", "-c", FILL, "sh"])
+        .arg(folder.path())
+        .arg(inside.get_program())
+        .args(inside.get_args())
+        .env(FULL_DISK, folder.path())
         .output();
     match run {
         Ok(run) if String::from_utf8_lossy(&run.stdout).contains("the disk was full") => {}
         Ok(run) if String::from_utf8_lossy(&run.stderr).contains("mount:") => {
             eprintln!("skipped: nothing can be mounted here")
         }
+        Ok(run) if String::from_utf8_lossy(&run.stderr).contains("unshare:") => {
+            eprintln!("skipped: no namespaces here")
+        }
         Ok(run) => panic!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr)),
         Err(error) => eprintln!("skipped: {error}"),
     }
 }
 
-/// The inside of the test above, in a process of its own.
+/// The inside of the test above.
 #[test]
 fn on_a_full_disk() {
-    let Some(folder) = std::env::var_os("MESHMQ_TEST_FULL_DISK") else { return };
+    let Some(folder) = std::env::var_os(FULL_DISK) else { return };
     let path = Path::new(&folder).join("mesh.key");
     let error = MeshKey::load_or_create(&path).unwrap_err().to_string();
     assert!(error.contains("cannot make the key file") && error.contains("space"), "{error}");
     let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["full"], "nothing is left of the attempt");
     println!("the disk was full");
-}
-
-#[test]
-fn a_name_makes_another_mesh_of_the_same_key() {
-    let key = MeshKey::from_bytes([1; 32]);
-    let tag = |key: &MeshKey, name| Mesh::derive(key, name).unwrap().tag();
-    assert_eq!(tag(&key, "shop"), tag(&key, "shop"));
-    assert_ne!(tag(&key, "shop"), tag(&key, "shed"));
-    assert_ne!(tag(&key, "shop"), tag(&MeshKey::from_bytes([2; 32]), "shop"));
-}
-
-#[test]
-fn only_a_certificate_with_known_grants_makes_a_member() {
-    let mesh = Mesh::derive(&MeshKey::from_bytes([1; 32]), "shop").unwrap();
-    let identity = identity();
-    let good = issue(&mesh, &identity).unwrap();
-    let found = member(std::slice::from_ref(&good)).unwrap();
-    assert_eq!(found.node, identity.id());
-    let refused = |chain: &[_]| member(chain).unwrap_err().0;
-    assert!(refused(&[]).contains("0 certificates"));
-    assert!(refused(&[good.clone(), good.clone()]).contains("2 certificates"));
-    assert!(refused(&[issue_with(&mesh, &identity, None).unwrap()]).contains("without grants"));
-    assert!(refused(&[issue_with(&mesh, &identity, Some(&[2])).unwrap()]).contains("version"));
-    assert!(refused(&[vec![1, 2, 3].into()]).contains("unreadable"));
-    let other = rcgen::generate_simple_self_signed(vec!["meshmq".to_owned()]).unwrap();
-    assert!(refused(&[other.cert.der().clone()]).contains("Ed25519"));
-}
-
-#[test]
-fn a_kept_identity_comes_back_and_is_nobody_elses() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("identity");
-    let first = Identity::kept(&path, &System).unwrap();
-    let id = first.id();
-    assert!(matches!(Identity::kept(&path, &System), Err(IdentityError::InUse { .. })));
-    drop(first);
-    assert_eq!(Identity::kept(&path, &System).unwrap().id(), id);
-    fs::write(&path, "half").unwrap();
-    assert!(matches!(Identity::kept(&path, &System), Err(IdentityError::Invalid { .. })));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(Identity::kept(&path, &System), Err(IdentityError::Open { .. })));
 }
