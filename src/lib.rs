@@ -8,12 +8,12 @@
 //!     let node = Node::join("shop").await?;
 //!     let push = node.push("jobs").await?;
 //!     push.send("resize cat.png").await?; // accepted: kept here until a puller has acknowledged it
-//!     push.send("resize dog.png").handled().await?; // …or wait until one has
 //!
 //!     let pull = node.pull("jobs").prefetch(4).await?;
 //!     let job = pull.recv().await?;
 //!     println!("{} from {}", String::from_utf8_lossy(&job), job.sender());
 //!     job.ack(); // dropped without an answer it goes back
+//!     push.flush().await?; // everything accepted is settled
 //!     Ok(())
 //! }
 //! ```
