@@ -147,8 +147,8 @@ impl Builder {
         self
     }
 
-    /// A peer to dial, `host:port`; can be called again for more. One is enough that leads to the mesh, and it need not
-    /// be there yet. The text is checked when the builder is awaited.
+    /// A peer to dial, `host:port`; can be called again for more. It need not be there yet. Peers do not tell
+    /// each other about further peers: name each one that is on another host. The text is checked when the builder is awaited.
     pub fn peer(mut self, address: &str) -> Self {
         self.peers.push(address.into());
         self

@@ -529,9 +529,8 @@ impl Core {
         }
     }
 
-    /// The last handle is gone: what was accepted is still delivered, then the socket ends.
-    fn orphan(&self) {
-        self.orphaned.store(true, Release);
+    /// From now on nothing is accepted. True: nothing is owed either.
+    fn refuse_more(&self) -> bool {
         let (wakers, empty) = {
             let mut intake = lock(&self.intake.0);
             (intake.close(), intake.used().messages == 0)
@@ -539,7 +538,13 @@ impl Core {
         for waker in wakers {
             waker.wake();
         }
-        if empty {
+        empty
+    }
+
+    /// The last handle is gone: what was accepted is still delivered, then the socket ends.
+    fn orphan(&self) {
+        self.orphaned.store(true, Release);
+        if self.refuse_more() {
             self.leave();
         }
     }
@@ -724,14 +729,7 @@ impl SocketEnd for Core {
     }
 
     fn drain(&self, _now: Instant) {
-        let (wakers, empty) = {
-            let mut intake = lock(&self.intake.0);
-            (intake.close(), intake.used().messages == 0)
-        };
-        for waker in wakers {
-            waker.wake();
-        }
-        if empty {
+        if self.refuse_more() {
             self.settled();
         }
     }
