@@ -116,6 +116,11 @@ impl Endpoint {
         }
     }
 
+    /// Somebody from outside is being proven.
+    pub(crate) fn is_shaking_hands(&self) -> bool {
+        self.0.handshakes.available_permits() < MAX_HANDSHAKES
+    }
+
     /// Closes all connections, telling their peers, and takes no more. Waits up to a second until that is through.
     ///
     /// # Cancel safety

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, SetOnce, oneshot};
 use super::drive::End;
 use super::events::Event;
 use super::hall::{Hall, State};
+use super::peers::first_dial;
 use crate::id::{NodeId, SocketId};
 use crate::link::{CloseCode, Connection, LinkLost};
 use crate::pattern::lane::LaneEnd;
@@ -258,7 +259,7 @@ impl Hall {
         let mut name = String::new();
         if let Some(peer) = state.peers.get_mut(&node) {
             name.clone_from(&peer.name);
-            peer.lost(now, self.id < node);
+            peer.lost(now, first_dial(self.id, node, now));
         }
         self.hurry_addresses(state, now, node);
         state.look_for_lonely(now);

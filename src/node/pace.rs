@@ -15,12 +15,14 @@ pub(super) struct Pace {
     failed: u32,
     /// When the last link was lost, or a sign came that it may be back.
     lost: Option<Instant>,
+    /// How often this dial was put off.
+    put_off: u32,
 }
 
 impl Pace {
     /// Dialled first at this time.
     pub(super) fn new(first: Instant) -> Self {
-        Self { next: first, under_way: 0, failed: 0, lost: None }
+        Self { next: first, under_way: 0, failed: 0, lost: None, put_off: 0 }
     }
 
     /// When it is to be dialled; `None` while it is.
@@ -28,15 +30,17 @@ impl Pace {
         (self.under_way == 0).then_some(self.next)
     }
 
-    /// Dials are begun at so many addresses: how long they may take. `jitter` is random, so that those who lost each
-    /// other at the same time do not meet halfway for ever.
-    pub(super) fn begin(&mut self, now: Instant, dials: usize, jitter: u64) -> Duration {
-        let fast = self.lost.is_some_and(|lost| now < lost + FAST_FOR);
+    /// So many dials are begun: how long they may take. `patient`: the peer is known to be there, on this host, where
+    /// nothing is lost on the way. If it is slow it is busy, and a fresh dial would only add to its work. `jitter` is
+    /// random, so that those who lost each other at the same time do not meet halfway for ever.
+    pub(super) fn begin(&mut self, now: Instant, dials: usize, patient: bool, jitter: u64) -> Duration {
+        let fast = !patient && self.lost.is_some_and(|lost| now < lost + FAST_FOR);
         let period = if fast { FAST } else { SLOW };
         // 85 to 100 %: three dials in ten seconds at the most where nobody is known to be.
         let period = period.mul_f64(1.0 - 0.15 * (jitter % 1024) as f64 / 1024.0);
         self.next = now + period;
         self.under_way = dials;
+        self.put_off = 0;
         period
     }
 
@@ -65,12 +69,30 @@ impl Pace {
         self.lost = Some(now);
         self.next = first;
     }
+
+    /// It is somewhere else now: dial there from this time on, whatever dials of before are still under way.
+    pub(super) fn anew(&mut self, first: Instant) {
+        self.under_way = 0;
+        self.next = first;
+    }
+
+    /// Puts the dial off, because the peer's own may be under way; not for ever. Says until when.
+    pub(super) fn put_off(&mut self, now: Instant, time: Duration) -> Option<Instant> {
+        if self.put_off == MOST_PUT_OFF {
+            return None;
+        }
+        self.put_off += 1;
+        self.next = now + time;
+        Some(self.next)
+    }
 }
 
 /// How often somebody is dialled whose link was lost not long ago.
 const FAST: Duration = Duration::from_secs(1);
 /// How long that goes on.
 const FAST_FOR: Duration = Duration::from_secs(10);
+/// How often a dial is put off at the most.
+const MOST_PUT_OFF: u32 = 8;
 /// How often afterwards, and how often somebody who was never reached.
 const SLOW: Duration = Duration::from_secs(4);
 
@@ -87,7 +109,7 @@ mod tests {
                 return times;
             }
             times.push((now - start).as_secs_f64());
-            let limit = pace.begin(now, 1, jitter);
+            let limit = pace.begin(now, 1, false, jitter);
             assert_eq!(pace.due(), None, "one at a time");
             pace.end(false);
             assert_eq!(pace.due(), Some(now + limit));
@@ -112,5 +134,41 @@ mod tests {
         let times = dials(&mut pace, start, 30.0, 0);
         assert_eq!(times.iter().filter(|&&time| time < 10.0).count(), 10);
         assert!(times.windows(2).all(|two| two[1] - two[0] <= 4.0));
+    }
+
+    #[test]
+    fn a_peer_known_to_be_there_is_given_time_also_after_a_loss() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.hurry(start, start);
+        assert_eq!(pace.begin(start, 1, true, 0), SLOW);
+        pace.end(false);
+        assert_eq!(pace.begin(start, 1, false, 0), FAST);
+    }
+
+    #[test]
+    fn a_dial_is_put_off_for_a_while_and_not_for_ever() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let put_off = std::iter::from_fn(|| pace.put_off(start, SLOW)).count();
+        assert_eq!(put_off, MOST_PUT_OFF as usize);
+        assert_eq!(pace.due(), Some(start + SLOW));
+        pace.begin(start, 1, false, 0);
+        pace.end(false);
+        assert!(pace.put_off(start, SLOW).is_some(), "the next one may be put off again");
+    }
+
+    #[test]
+    fn who_moved_is_dialled_at_once_whatever_is_still_under_way() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.begin(start, 2, false, 0);
+        pace.anew(start);
+        assert_eq!(pace.due(), Some(start));
+        pace.begin(start, 1, false, 0);
+        pace.end(false);
+        pace.end(false);
+        pace.end(false);
+        assert!(pace.due().is_some());
     }
 }

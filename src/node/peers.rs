@@ -44,22 +44,22 @@ pub(super) struct Address {
 }
 
 impl Peer {
-    fn new(now: Instant, arbitrates: bool) -> Self {
+    fn new(own: NodeId, node: NodeId, now: Instant) -> Self {
         Self {
-            arbiter: Arbiter::new(arbitrates),
+            arbiter: Arbiter::new(own < node),
             name: String::new(),
             hints: BTreeMap::new(),
             proven: Vec::new(),
-            pace: Pace::new(now + if arbitrates { Duration::ZERO } else { YIELD }),
+            pace: Pace::new(first_dial(own, node, now)),
             unlinked: now,
             trouble: None,
         }
     }
 
     /// The link has ended, but not because the peer has left.
-    pub(super) fn lost(&mut self, now: Instant, arbitrates: bool) {
+    pub(super) fn lost(&mut self, now: Instant, first: Instant) {
         self.unlinked = now;
-        self.pace.hurry(now, now + if arbitrates { Duration::ZERO } else { YIELD });
+        self.pace.hurry(now, first);
     }
 
     /// It has left or died: dialled again only when a source sees it again.
@@ -73,6 +73,12 @@ impl Peer {
         self.proven.retain(|known| *known != address);
         self.proven.insert(0, address);
         self.proven.truncate(MAX_ADDRESSES);
+    }
+
+    /// Some source is in touch with its process, on this host.
+    fn is_near(&self) -> bool {
+        let known = |hint: &Hint| hint.incarnation.is_some() && hint.addresses.iter().all(|at| at.ip().is_loopback());
+        self.hints.values().any(known)
     }
 
     /// Where to dial, the likeliest first.
@@ -91,7 +97,7 @@ impl Peer {
 impl State {
     /// The peer, which may be new.
     pub(super) fn peer(&mut self, own: NodeId, node: NodeId, now: Instant) -> &mut Peer {
-        self.peers.entry(node).or_insert_with(|| Peer::new(now, own < node))
+        self.peers.entry(node).or_insert_with(|| Peer::new(own, node, now))
     }
 
     /// The node is known, or may become so.
@@ -193,7 +199,7 @@ impl Hall {
         let known = peer.hints.insert(source, hint).is_some_and(|old| old.incarnation == incarnation);
         if !known && !linked {
             // It may have been tried in vain before, perhaps in another life.
-            peer.pace.hurry(now, now + if self.id < node { Duration::ZERO } else { YIELD });
+            peer.pace.anew(first_dial(self.id, node, now));
         }
     }
 
@@ -229,7 +235,7 @@ impl Hall {
                 later(due);
                 continue;
             }
-            let limit = address.pace.begin(now, 1, self.jitter());
+            let limit = address.pace.begin(now, 1, false, self.jitter());
             self.dial(Wanted::Anybody, *at, Duration::ZERO, limit);
             later(now + limit);
         }
@@ -246,7 +252,15 @@ impl Hall {
                 later(due);
                 continue;
             }
-            let limit = peer.pace.begin(now, addresses.len(), self.jitter());
+            // Of those who are shaking hands here it may be one.
+            if self.id > *node
+                && self.endpoint.is_shaking_hands()
+                && let Some(due) = peer.pace.put_off(now, YIELD)
+            {
+                later(due);
+                continue;
+            }
+            let limit = peer.pace.begin(now, addresses.len(), peer.is_near(), self.jitter());
             for (nth, at) in addresses.into_iter().enumerate() {
                 self.dial(Wanted::Peer(*node), at, STAGGER * nth as u32, limit);
             }
@@ -349,7 +363,7 @@ impl Hall {
         let connected: Vec<NodeId> = state.connections.values().map(|connected| connected.peer).collect();
         for (node, peer) in &mut state.peers {
             if !connected.contains(node) && !peer.proven.is_empty() {
-                peer.pace.hurry(now, now);
+                peer.pace.hurry(now, first_dial(self.id, *node, now));
             }
         }
         for address in state.addresses.values_mut() {
@@ -390,6 +404,11 @@ impl Hall {
         // Without randomness all wait equally long, which is no harm to what is right.
         self.env.random_u64().unwrap_or(0)
     }
+}
+
+/// When a node first dials a peer that it has found, or lost.
+pub(super) fn first_dial(own: NodeId, peer: NodeId, now: Instant) -> Instant {
+    if own < peer { now } else { now + YIELD }
 }
 
 /// Whom a dial is for.

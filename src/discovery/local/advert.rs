@@ -1,7 +1,7 @@
 //! How two processes introduce themselves: each sends one advert, a length (2 bytes, big-endian) and a MessagePack map.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,16 +63,14 @@ pub(super) async fn exchange(stream: &mut UnixStream, own: &[u8]) -> io::Result<
     decode(&map).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an advert"))
 }
 
-/// Where a node of this host is reached from this host, the likeliest first.
-pub(super) fn addresses(advert: &Advert) -> Vec<SocketAddr> {
-    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, advert.port));
-    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, advert.port));
-    match advert.bound {
-        SocketAddr::V4(bound) if bound.ip().is_unspecified() => vec![v4],
-        SocketAddr::V6(bound) if bound.ip().is_unspecified() => vec![v4, v6],
-        mut bound => {
-            bound.set_port(advert.port);
-            vec![bound]
-        }
-    }
+/// Where a node of this host is reached by another one of this host.
+pub(super) fn address(own: &Advert, peer: &Advert) -> SocketAddr {
+    // A port on `[::]` takes IPv4 as well; one on a single IPv6 address reaches nothing else.
+    let from_v6 = own.bound.is_ipv6() && !own.bound.ip().is_unspecified();
+    let ip = match peer.bound.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V6(_) if from_v6 => Ipv6Addr::LOCALHOST.into(),
+        _ => Ipv4Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, peer.port)
 }

@@ -289,15 +289,16 @@ async fn folders_are_made_for_the_user_alone() {
 }
 
 #[test]
-fn addresses_are_those_of_this_host() {
-    for (bound, expected) in [
-        ("0.0.0.0:0", &["127.0.0.1:7001"][..]),
-        ("[::]:0", &["127.0.0.1:7001", "[::1]:7001"]),
-        ("10.1.2.3:7001", &["10.1.2.3:7001"]),
-        ("[::1]:7001", &["[::1]:7001"]),
+fn the_address_is_one_that_reaches_the_peer() {
+    for (own, peer, expected) in [
+        ("[::]:0", "[::]:0", "127.0.0.1:7001"),
+        ("[::]:0", "0.0.0.0:0", "127.0.0.1:7001"),
+        ("0.0.0.0:0", "[::]:0", "127.0.0.1:7001"),
+        ("[::1]:0", "[::]:0", "[::1]:7001"),
+        ("[::]:0", "10.1.2.3:7001", "10.1.2.3:7001"),
+        ("[::]:0", "[::1]:7001", "[::1]:7001"),
     ] {
-        let advert = Advert { bound: bound.parse().unwrap(), ..advert(1) };
-        let expected: Vec<SocketAddr> = expected.iter().map(|address| address.parse().unwrap()).collect();
-        assert_eq!(advert::addresses(&advert), expected);
+        let of = |bound: &str| Advert { bound: bound.parse().unwrap(), ..advert(1) };
+        assert_eq!(advert::address(&of(own), &of(peer)), expected.parse().unwrap(), "{own} to {peer}");
     }
 }
