@@ -27,7 +27,7 @@
 //! ```text
 //!  you     push.send(job).await          socket/push.rs    accept it, or wait for room
 //!   │
-//!  who     Flight::dispatch(now)         pattern/push.rs   pure: whose turn, whose credit, what is kept
+//!  who     Flight::dispatch(now)         pattern/push/     pure: whose turn, whose credit, what is kept
 //!   │
 //!  bytes   put_head, Segment             wire/frame.rs     pure: both directions side by side
 //!   │
@@ -37,10 +37,12 @@
 //!   │
 //!  bytes   Splitter::feed                pattern/splitter.rs
 //!   │
-//!  who     Inbox::publish, claim         pattern/pull.rs   pure: whose turn, what is answered, credit back
+//!  who     Inbox::publish, claim         pattern/pull/     pure: whose turn, what is answered, credit back
 //!   │
 //!  you     pull.recv().await             socket/pull.rs
 //! ```
+//!
+//! A file with a folder of its name (`pattern/push.rs`, `pattern/push/`) has the types and the story, its folder the parts.
 //!
 //! | room | question |
 //! |---|---|

@@ -1,0 +1,278 @@
+//! One lane from a pusher: what comes in over it, and what does its carrier do next?
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use atomic_waker::AtomicWaker;
+use bytes::{Bytes, BytesMut};
+
+use super::{Inbox, LaneIn, Watched, Work};
+use crate::pattern::batch::{Batch, Draft, State};
+use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, Violation};
+use crate::pattern::push::lock;
+use crate::pattern::slots::Slots;
+use crate::pattern::splitter::{Control, Splitter};
+use crate::pattern::window::Window;
+use crate::wire::control::OpenLane;
+use crate::wire::frame::{Numbers, to_receiver};
+
+/// Most entries of a batch, give or take a chunk: it stays small enough for the cache, and for its last answer to come soon.
+const BATCH: usize = 4096;
+/// The longest that an answer waits for others, and only right after others.
+const GATHER: Duration = Duration::from_millis(1);
+
+impl Inbox {
+    /// A lane from a pusher.
+    pub(crate) fn accept(self: &Arc<Self>, peer: LanePeer, open: &OpenLane, now: Instant) -> Arc<LaneIn> {
+        let mut control = lock(&self.shared);
+        let key = control.next_lane;
+        control.next_lane += 1;
+        let draining = control.draining;
+        let lane = Arc::new(LaneIn {
+            key,
+            inbox: self.clone(),
+            peer,
+            epoch: open.epoch,
+            gated: open.taken,
+            received: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            granted: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            writer: AtomicWaker::new(),
+            touched: Mutex::default(),
+            work: Mutex::new(Work {
+                splitter: Splitter::new(open.base, self.max_message),
+                held: VecDeque::new(),
+                batches: BTreeMap::new(),
+                next_number: 0,
+                pool: Vec::new(),
+                up_to: 0,
+                above: BTreeMap::new(),
+                told_up_to: 0,
+                answered: 0,
+                answered_bytes: 0,
+                received_bytes: 0,
+                waived: 0,
+                credit: 0,
+                credit_bytes: 0,
+                asked_told: 0,
+                window: Window::new(now),
+                gather_until: None,
+                out: BytesMut::new(),
+                closing_told: false,
+                draining,
+            }),
+        });
+        if let Some(slots) = &mut control.slots {
+            slots.open(key);
+        }
+        control.lanes.insert(key, lane.clone());
+        lane
+    }
+}
+
+/// The lane in the hands of its carrier.
+#[derive(Debug)]
+pub(crate) struct PullLane(pub(crate) Arc<LaneIn>);
+
+impl LaneEnd for PullLane {
+    fn poll_outgoing(
+        &self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        out: &mut Vec<Bytes>,
+        again: &mut Option<Instant>,
+    ) -> Poll<Outgoing> {
+        let lane = &self.0;
+        lane.writer.register(cx.waker());
+        let mut work = lock(&lane.work);
+        if work.collect(lane, now) {
+            work.gather_until = Some(now + GATHER);
+        } else if work.gather_until.is_some_and(|until| now < until) {
+            // Answers are coming: the next look is at the reader's turn, a used-up batch, a hungry receiver, or soon.
+            *again = work.gather_until;
+        } else {
+            work.gather_until = None;
+            // From here on an answer wakes; cleared by a swap, as it must see what the last one to set it saw.
+            lane.dirty.swap(false, AcqRel);
+            if work.collect(lane, now) {
+                work.gather_until = Some(now + GATHER);
+            }
+        }
+        let finished = work.draining && work.closing_told && work.batches.is_empty();
+        if !work.out.is_empty() {
+            out.push(work.out.split().freeze());
+            return Poll::Ready(if finished { Outgoing::Finish } else { Outgoing::Write });
+        }
+        if finished { Poll::Ready(Outgoing::Finish) } else { Poll::Pending }
+    }
+
+    fn handle_incoming(&self, _now: Instant, chunks: &mut [Bytes]) -> Result<(), Violation> {
+        let lane = &self.0;
+        let mut work = lock(&lane.work);
+        let work = &mut *work;
+        let mut control = Vec::new();
+        let mut draft = work.splitter.draft(work.pool.pop().unwrap_or_default());
+        for chunk in chunks {
+            work.splitter.feed(&mut draft, std::mem::take(chunk), &mut control)?;
+            if draft.entries.len() >= BATCH {
+                let next = work.splitter.draft(work.pool.pop().unwrap_or_default());
+                work.arrived(lane, std::mem::replace(&mut draft, next))?;
+            }
+        }
+        work.arrived(lane, draft)?;
+        for frame in control {
+            work.handle_control(lane, &frame)?;
+        }
+        // Answers leave together with QUIC's acknowledgement of this read.
+        lane.writer.wake();
+        Ok(())
+    }
+
+    fn owes(&self) -> bool {
+        let work = lock(&self.0.work);
+        work.answered < work.splitter.received()
+    }
+
+    fn closed(&self, _now: Instant) {
+        let lane = &self.0;
+        lane.over.store(true, Release);
+        lane.inbox.withdraw(lane.key);
+        let mut work = lock(&lane.work);
+        // What is in hand may still be answered: it is told over the next lane to the same socket. What was answered
+        // and perhaps not heard is told again.
+        let mut orphaned = 0;
+        for watched in std::mem::take(&mut work.batches).into_values() {
+            let batch = &watched.batch;
+            batch.arm();
+            for index in 0..batch.claimed.load(Acquire) {
+                match batch.state(index) {
+                    State::Open => orphaned += 1,
+                    State::Told => {}
+                    _ if index < watched.front => {}
+                    _ => {
+                        orphaned += 1;
+                        lane.answered_late(batch, index);
+                    }
+                }
+            }
+        }
+        work.held.clear();
+        let received = work.splitter.received();
+        drop(work);
+        let mut control = lock(&lane.inbox.shared);
+        control.counts.received += received;
+        control.counts.orphaned += orphaned;
+        control.lanes.remove(&lane.key);
+        drop(control);
+        lane.with_slots(|slots| slots.close(lane.key));
+    }
+}
+
+impl Work {
+    /// What one read brought; more than the credit allows is a breach.
+    fn arrived(&mut self, lane: &Arc<LaneIn>, draft: Draft) -> Result<(), Violation> {
+        self.received_bytes += draft.bytes;
+        if self.splitter.received() > self.credit - self.waived
+            || self.received_bytes > self.credit_bytes + lane.inbox.max_message as u64
+        {
+            return Err(Violation("the sender has spent more credit than it had"));
+        }
+        lane.received.store(self.splitter.received(), Release);
+        if lane.gated && !self.draining {
+            if !draft.entries.is_empty() {
+                self.held.push_back(draft);
+                let waiting = lock(&lane.inbox.queue).receivers.len() as u64;
+                let open = lane.asked.load(Acquire) - lane.heard.load(Acquire);
+                if waiting > open {
+                    let more = (waiting - open).min(self.splitter.received() - lane.asked.load(Acquire));
+                    lane.asked.fetch_add(more, AcqRel);
+                }
+            }
+        } else {
+            self.publish(lane, draft);
+        }
+        Ok(())
+    }
+
+    /// What was read becomes a batch that can be handed out.
+    fn publish(&mut self, lane: &Arc<LaneIn>, draft: Draft) {
+        if draft.entries.is_empty() {
+            return;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let batch = Arc::new(Batch::new(draft, number, lane.clone()));
+        let end = batch.count();
+        self.batches.insert(number, Watched { batch: batch.clone(), front: 0, sparse: false, end });
+        if self.draining {
+            return;
+        }
+        lane.inbox.publish(batch);
+    }
+
+    /// Gated: what the pusher has heard of may be handed out.
+    fn heard(&mut self, lane: &Arc<LaneIn>, total: u64) -> Result<(), Violation> {
+        if total > self.asked_told {
+            return Err(Violation("the sender has heard of more than was taken"));
+        }
+        let mut heard = lane.heard.load(Acquire);
+        while heard < total {
+            let Some(mut draft) = self.held.pop_front() else { break };
+            let count = draft.entries.len() as u64;
+            let fits = (total - heard).min(count);
+            if fits < count {
+                let rest = draft.split(fits as usize);
+                self.held.push_front(rest);
+            }
+            heard += fits;
+            lane.heard.store(heard, Release);
+            self.publish(lane, draft);
+        }
+        Ok(())
+    }
+
+    fn handle_control(&mut self, lane: &Arc<LaneIn>, frame: &Control) -> Result<(), Violation> {
+        let mut numbers = Numbers::new(&frame.payload);
+        match frame.kind {
+            to_receiver::WAITING => {
+                let waiting = numbers.next()? > 0;
+                lane.with_slots(|slots| slots.waiting(lane.key, waiting));
+            }
+            to_receiver::WAIVE => {
+                let total = numbers.next()?;
+                let received = self.splitter.received();
+                let mut honest = total >= self.waived && total + received <= self.credit;
+                lane.with_slots(|slots| honest &= slots.waived(lane.key, total, received));
+                if !honest {
+                    return Err(Violation("the sender waives credit that it does not have"));
+                }
+                self.waived = total;
+            }
+            to_receiver::HEARD => self.heard(lane, numbers.next()?)?,
+            0x40.. => {}
+            _ => return Err(Violation("a control frame is of a kind that this revision does not know")),
+        }
+        Ok(())
+    }
+}
+
+impl LaneIn {
+    /// Changes the slots, then grants what is free, and wakes the lanes that got something.
+    pub(super) fn with_slots(&self, change: impl FnOnce(&mut Slots)) {
+        let mut control = lock(&self.inbox.shared);
+        let Some(slots) = &mut control.slots else { return };
+        change(slots);
+        for (key, total) in slots.grant() {
+            if let Some(lane) = control.lanes.get(&key) {
+                lane.granted.store(total, Release);
+                lane.writer.wake();
+            }
+        }
+    }
+}

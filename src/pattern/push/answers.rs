@@ -1,0 +1,248 @@
+//! What does a puller's answer change?
+//!
+//! Answers name positions of the lane that they come over. Only a late one names sequence and attempt: the lane of its
+//! delivery is over.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::settle::Back;
+use super::{Flight, LARGE_BODY, Lane, LaneKey, Outcome, Place, Run, SMALL_CHUNK, What};
+use crate::pattern::lane::Violation;
+use crate::wire::frame::{self, Numbers, Payload, to_receiver, to_sender};
+
+/// Allocations that are kept to be used again.
+const SPARES: usize = 8;
+
+impl Flight {
+    /// One frame from a puller.
+    pub(crate) fn handle_answer(
+        &mut self,
+        key: LaneKey,
+        kind: u8,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<(), Violation> {
+        let Some(lane) = self.lanes.get_mut(&key) else { return Ok(()) };
+        let mut numbers = Numbers::new(payload);
+        match kind {
+            to_sender::CREDIT => {
+                let (messages, bytes) = (numbers.next()?, numbers.next()?);
+                lane.credit.messages = lane.credit.messages.max(messages);
+                lane.credit.bytes = lane.credit.bytes.max(bytes);
+            }
+            to_sender::ACK_UP_TO => {
+                let position = numbers.next()?;
+                lane.check(position)?;
+                self.ack_up_to(key, position);
+            }
+            to_sender::ACK => {
+                while let Some(range) = numbers.range()? {
+                    self.check(key, range.end)?;
+                    self.each_in(key, range, |flight, sequence, body, _| {
+                        flight.settle_answered(key, sequence, body.map(|body| body.len()));
+                    });
+                }
+            }
+            to_sender::NACK => {
+                let delay = numbers.next()?.checked_sub(1).map(Duration::from_millis);
+                let back = Back { failed: true, handed: true, may_answer: false, delay };
+                while let Some(range) = numbers.range()? {
+                    self.check(key, range.end)?;
+                    self.counts.nacked += self.each_back(key, range, back, now);
+                }
+            }
+            to_sender::REJECT => {
+                let position = numbers.next()?;
+                self.check(key, position + 1)?;
+                let outcome = Outcome::Rejected(numbers.reason()?.to_owned());
+                self.each_in(key, position..position + 1, |flight, sequence, body, attempt| {
+                    flight.lane_answered(key);
+                    flight.bury(key, sequence, body, attempt, outcome.clone());
+                });
+            }
+            to_sender::RETURN => {
+                let back = Back { failed: false, handed: false, may_answer: false, delay: None };
+                while let Some(range) = numbers.range()? {
+                    self.check(key, range.end)?;
+                    self.counts.unhanded += self.each_back(key, range, back, now);
+                }
+            }
+            to_sender::TAKEN => {
+                let total = numbers.next()?;
+                lane.check(total)?;
+                lane.taken = lane.taken.max(total);
+                frame::put_control(&mut lane.small, to_receiver::HEARD, &Payload::of(&[lane.taken]).0);
+                self.wake_writer(key);
+            }
+            to_sender::LATE => self.late(key, numbers)?,
+            to_sender::CLOSING => {
+                lane.closing = true;
+                self.wake_writer(key);
+            }
+            0x40.. => {}
+            _ => return Err(Violation("an answer is of a kind that this revision does not know")),
+        }
+        Ok(())
+    }
+
+    fn check(&self, key: LaneKey, end: u64) -> Result<(), Violation> {
+        self.lanes.get(&key).map_or(Ok(()), |lane| lane.check(end))
+    }
+
+    /// The usual answer: everything before this position that was not answered otherwise is handled.
+    fn ack_up_to(&mut self, key: LaneKey, position: u64) {
+        loop {
+            let Some(lane) = self.lanes.get_mut(&key) else { return };
+            let Some(run) = lane.runs.front_mut() else { return };
+            if position <= run.first {
+                return;
+            }
+            let (first, end) = (run.first, run.end());
+            match &mut run.what {
+                What::Fresh(fresh) => {
+                    let index = (position.min(end) - first) as u32;
+                    let mut settled = Vec::new();
+                    if !self.tracked.is_empty() {
+                        let unanswered = (0..index).filter(|index| !fresh.is_answered(*index));
+                        settled.extend(unanswered.map(|index| fresh.sequence(index)));
+                    }
+                    let (messages, bytes) = fresh.answer_up_to(index);
+                    lane.unanswered -= u64::from(messages);
+                    lane.handled += u64::from(messages);
+                    self.counts.handled += u64::from(messages);
+                    self.effects.freed.add(u64::from(messages), bytes);
+                    for sequence in settled {
+                        self.tell(sequence, Outcome::Handled);
+                    }
+                }
+                What::Again { sequences, .. } => {
+                    let sequences = sequences[..(position.min(end) - first) as usize].to_vec();
+                    for (at, sequence) in (first..).zip(sequences) {
+                        if self.is_at(sequence, key, at) {
+                            self.settle_answered(key, sequence, None);
+                        }
+                    }
+                }
+            }
+            if position < end {
+                return;
+            }
+            self.drop_front(key);
+        }
+    }
+
+    fn drop_front(&mut self, key: LaneKey) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        let Some(Run { what: What::Fresh(fresh), .. }) = lane.runs.pop_front() else { return };
+        if self.spares.len() < SPARES {
+            self.spares.extend(fresh.into_spare().filter(|spare| spare.capacity() >= SMALL_CHUNK));
+        }
+    }
+
+    /// Calls `each(sequence, body, attempt)` for the messages at these positions that are unanswered. A run that is
+    /// answered in full is let go at once, wherever it stands: one that hangs must not keep those behind it.
+    fn each_in(
+        &mut self,
+        key: LaneKey,
+        range: std::ops::Range<u64>,
+        mut each: impl FnMut(&mut Self, u64, Option<Bytes>, u32),
+    ) -> u64 {
+        let mut count = 0;
+        let mut position = range.start;
+        while position < range.end {
+            let Some(lane) = self.lanes.get_mut(&key) else { break };
+            let at = lane.runs.partition_point(|run| run.end() <= position);
+            let Some(run) = lane.runs.get_mut(at) else { break };
+            position = position.max(run.first);
+            if position >= range.end {
+                break;
+            }
+            let index = (position - run.first) as usize;
+            match &mut run.what {
+                What::Fresh(fresh) => {
+                    let sequence = fresh.sequence(index as u32);
+                    let body = fresh.answer(index as u32);
+                    if fresh.left == 0 {
+                        lane.runs.remove(at);
+                    }
+                    if body.is_some() {
+                        count += 1;
+                        each(self, sequence, body, 1);
+                    }
+                }
+                What::Again { sequences, left } => {
+                    let sequence = sequences[index];
+                    let message = self.returned.get(&sequence);
+                    let message = message.filter(|message| message.place == Place::InFlight(key, position));
+                    if let Some(attempt) = message.map(|message| message.attempt) {
+                        *left -= 1;
+                        if *left == 0 {
+                            lane.runs.remove(at);
+                        }
+                        count += 1;
+                        each(self, sequence, None, attempt);
+                    }
+                }
+            }
+            position += 1;
+        }
+        count
+    }
+
+    fn each_back(&mut self, key: LaneKey, range: std::ops::Range<u64>, back: Back, now: Instant) -> u64 {
+        let node = self.lanes.get(&key).map(|lane| lane.peer.node);
+        self.each_in(key, range, |flight, sequence, body, _| {
+            flight.lane_answered(key);
+            if let Some(node) = node {
+                // A single message must not pin the allocation that it came in.
+                let body = body.map(|body| if body.len() < LARGE_BODY { Bytes::copy_from_slice(&body) } else { body });
+                flight.come_back(node, sequence, body, back, now);
+            }
+        })
+    }
+
+    /// An answer for a delivery that came over an earlier lane: it counts if it comes first, from a node that was given
+    /// that very attempt.
+    fn late(&mut self, key: LaneKey, mut numbers: Numbers<'_>) -> Result<(), Violation> {
+        let (sequence, attempt) = (numbers.next()?, numbers.next()?);
+        let (kind, detail) = (numbers.next()?, numbers);
+        let Some(node) = self.lanes.get(&key).map(|lane| lane.peer.node) else { return Ok(()) };
+        let Some(message) = self.returned.get_mut(&sequence) else { return Ok(()) };
+        let Some(known) = message.given.iter().position(|(to, which)| *to == node && u64::from(*which) == attempt)
+        else {
+            return Ok(());
+        };
+        message.given.remove(known);
+        let place = message.place;
+        let attempt = attempt as u32;
+        match kind as u8 {
+            to_sender::ACK => {
+                self.leave(sequence, place);
+                self.counts.late += 1;
+                self.settle(sequence, None, Outcome::Handled);
+            }
+            to_sender::REJECT => {
+                let outcome = Outcome::Rejected(detail.reason()?.to_owned());
+                self.leave(sequence, place);
+                self.counts.late += 1;
+                let body = self.returned.get(&sequence).map(|message| message.body.clone()).unwrap_or_default();
+                self.bury_by(node, sequence, body, attempt, outcome);
+            }
+            // It came back already, when the lane was lost.
+            to_sender::NACK => {}
+            _ => return Err(Violation("a late answer is of a kind that this revision does not know")),
+        }
+        Ok(())
+    }
+}
+
+impl Lane {
+    fn check(&self, end: u64) -> Result<(), Violation> {
+        if end > self.sent.messages {
+            return Err(Violation("an answer names a message that was never sent"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! What a sender touches: may it hand over one more message, and where does the message go?
+//!
+//! A message is encoded into the open segment as it is accepted; the dispatcher takes whole segments.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Amount, LARGE_BODY};
+use crate::pattern::segment::Segment;
+use crate::wire::frame::{self, MAX_HEAD};
+
+/// Largest allocation of a segment.
+const SEGMENT: usize = 256 << 10;
+/// The first allocation: a lone message never pins much.
+const FIRST_SEGMENT: usize = 256;
+
+/// What a sender touches.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    /// Everything the socket owns: queued, in flight, backing off, and room that is reserved.
+    used: Amount,
+    bound: Amount,
+    next_sequence: u64,
+    open: BytesMut,
+    open_count: u32,
+    open_payload: u64,
+    sealed: VecDeque<Segment>,
+    sealed_count: u64,
+    /// The dispatcher found nothing here: the next accept wakes it.
+    pub(super) parked: bool,
+    closed: bool,
+    waiting: Vec<Waker>,
+}
+
+/// Why a message was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    Closed,
+}
+
+impl Intake {
+    pub(crate) fn new(bound: Amount) -> Self {
+        Self {
+            used: Amount::default(),
+            bound,
+            next_sequence: 0,
+            open: BytesMut::new(),
+            open_count: 0,
+            open_payload: 0,
+            sealed: VecDeque::new(),
+            sealed_count: 0,
+            parked: true,
+            closed: false,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Takes responsibility for a message. `Ok(true)`: the dispatcher must be woken.
+    #[inline]
+    pub(crate) fn accept(&mut self, body: &Bytes) -> Result<bool, Refused> {
+        self.room(body.len())?;
+        self.used.add(1, body.len() as u64);
+        self.put(body);
+        Ok(std::mem::take(&mut self.parked))
+    }
+
+    /// Sets room aside for one message of at most so many bytes.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), Refused> {
+        self.room(bytes)?;
+        self.used.add(1, bytes as u64);
+        Ok(())
+    }
+
+    /// Accepts into room that was reserved for `reserved` bytes; also when the socket has closed meanwhile.
+    pub(crate) fn accept_reserved(&mut self, body: &Bytes, reserved: usize) -> bool {
+        self.used.bytes -= (reserved - body.len()) as u64;
+        self.put(body);
+        std::mem::take(&mut self.parked)
+    }
+
+    /// Gives back what was reserved or is settled; the wakers are those who wait for room.
+    #[must_use]
+    pub(crate) fn release(&mut self, amount: Amount) -> Vec<Waker> {
+        self.used.messages -= amount.messages;
+        self.used.bytes -= amount.bytes;
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// To be woken when there may be room.
+    pub(crate) fn wait(&mut self, waker: &Waker) {
+        if !self.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
+            self.waiting.push(waker.clone());
+        }
+    }
+
+    /// From now on nothing is accepted; whoever waits for room is told so.
+    #[must_use]
+    pub(crate) fn close(&mut self) -> Vec<Waker> {
+        self.closed = true;
+        std::mem::take(&mut self.waiting)
+    }
+
+    pub(crate) fn used(&self) -> Amount {
+        self.used
+    }
+
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// A body larger than the whole bound will never find room: how much would.
+    pub(crate) fn fits(&self, bytes: usize) -> Result<(), u64> {
+        if bytes as u64 <= self.bound.bytes { Ok(()) } else { Err(self.bound.bytes) }
+    }
+
+    /// Whether one more message of so many bytes has to wait.
+    pub(crate) fn is_full(&self, bytes: usize) -> bool {
+        self.room(bytes) == Err(Refused::Full)
+    }
+
+    /// The first sequence that the flight has not been handed yet.
+    pub(crate) fn first_queued(&self) -> u64 {
+        self.next_sequence - self.queued()
+    }
+
+    #[inline]
+    fn room(&self, bytes: usize) -> Result<(), Refused> {
+        if self.closed {
+            Err(Refused::Closed)
+        } else if self.used.messages < self.bound.messages && self.used.bytes + bytes as u64 <= self.bound.bytes {
+            Ok(())
+        } else {
+            Err(Refused::Full)
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, body: &Bytes) {
+        if body.len() >= LARGE_BODY {
+            return self.put_large(body.clone());
+        }
+        if self.open.capacity() - self.open.len() < body.len() + MAX_HEAD {
+            self.grow(body.len());
+        }
+        frame::put_plain_head(&mut self.open, body.len());
+        self.open.extend_from_slice(body);
+        self.open_count += 1;
+        self.open_payload += body.len() as u64;
+        self.next_sequence += 1;
+    }
+
+    #[cold]
+    fn put_large(&mut self, body: Bytes) {
+        self.seal();
+        let mut head = BytesMut::with_capacity(8);
+        frame::put_plain_head(&mut head, body.len());
+        self.sealed.push_back(Segment {
+            bytes: head.freeze(),
+            count: 1,
+            payload: body.len() as u64,
+            first: self.next_sequence,
+            body: Some(body),
+        });
+        self.sealed_count += 1;
+        self.next_sequence += 1;
+    }
+
+    #[cold]
+    fn grow(&mut self, body: usize) {
+        let (had, need) = (self.open.len(), body + MAX_HEAD);
+        if self.open_count > 0 && had + need <= SEGMENT {
+            return self.open.reserve(had.max(need));
+        }
+        self.seal();
+        self.open = BytesMut::with_capacity(if had == 0 { FIRST_SEGMENT } else { SEGMENT }.max(need));
+    }
+
+    fn seal(&mut self) {
+        if self.open_count == 0 {
+            return;
+        }
+        let count = std::mem::take(&mut self.open_count);
+        self.sealed.push_back(Segment {
+            bytes: std::mem::take(&mut self.open).freeze(),
+            body: None,
+            count,
+            payload: std::mem::take(&mut self.open_payload),
+            first: self.next_sequence - u64::from(count),
+        });
+        self.sealed_count += u64::from(count);
+    }
+
+    pub(super) fn queued(&self) -> u64 {
+        self.sealed_count + u64::from(self.open_count)
+    }
+
+    /// Hands over everything accepted so far; the next segment is made as large as this one was.
+    pub(super) fn take(&mut self, to: &mut VecDeque<Segment>, spares: &mut Vec<BytesMut>) -> u64 {
+        let had = self.open.len();
+        self.seal();
+        if had > 0 {
+            let want = (had + had / 4).next_power_of_two().clamp(FIRST_SEGMENT, SEGMENT);
+            let fits = |spare: &BytesMut| (want..=want * 4).contains(&spare.capacity());
+            self.open = match spares.iter().position(fits) {
+                Some(index) => spares.swap_remove(index),
+                None => BytesMut::with_capacity(want),
+            };
+        }
+        to.extend(self.sealed.drain(..));
+        std::mem::take(&mut self.sealed_count)
+    }
+}

@@ -1,0 +1,183 @@
+//! What becomes of a message that leaves its lane: is it settled, does it go back to the queue, or is it dead?
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Dead, Flight, Intake, LaneKey, Outcome, Place, Returned, What};
+use crate::id::NodeId;
+use crate::wire::limits::BACKOFF;
+
+/// Of how many earlier hands a message remembers that they may still answer.
+const GIVEN: usize = 8;
+
+/// How one message came back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Back {
+    /// A worker failed with it.
+    pub(super) failed: bool,
+    /// An application may have been handed it.
+    pub(super) handed: bool,
+    /// It may still be answered by whom it was given to.
+    pub(super) may_answer: bool,
+    pub(super) delay: Option<Duration>,
+}
+
+impl Flight {
+    /// A message is handled. Its room is free.
+    pub(super) fn settle_answered(&mut self, key: LaneKey, sequence: u64, fresh: Option<usize>) {
+        self.lane_answered(key);
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.handled += 1;
+        }
+        self.settle(sequence, fresh, Outcome::Handled);
+    }
+
+    /// `fresh`: the length of a body that has no record.
+    pub(super) fn settle(&mut self, sequence: u64, fresh: Option<usize>, outcome: Outcome) {
+        let returned = self.returned.remove(&sequence).map(|message| message.body.len());
+        let bytes = fresh.or(returned).unwrap_or(0);
+        match outcome {
+            Outcome::Handled => self.counts.handled += 1,
+            Outcome::Rejected(_) => self.counts.rejected += 1,
+            Outcome::Exhausted(_) => self.counts.exhausted += 1,
+        }
+        self.effects.freed.add(1, bytes as u64);
+        self.tell(sequence, outcome);
+    }
+
+    pub(super) fn tell(&mut self, sequence: u64, outcome: Outcome) {
+        if self.tracked.remove(&sequence) {
+            self.effects.settled.push((sequence, outcome));
+        }
+    }
+
+    /// A message will not be delivered again.
+    pub(super) fn bury(&mut self, key: LaneKey, sequence: u64, body: Option<Bytes>, attempt: u32, outcome: Outcome) {
+        let Some(by) = self.lanes.get(&key).map(|lane| lane.peer.node) else { return };
+        let body =
+            body.or_else(|| self.returned.get(&sequence).map(|message| message.body.clone())).unwrap_or_default();
+        self.bury_by(by, sequence, body, attempt, outcome);
+    }
+
+    pub(super) fn bury_by(&mut self, by: NodeId, sequence: u64, body: Bytes, attempt: u32, outcome: Outcome) {
+        self.settle(sequence, Some(body.len()), outcome.clone());
+        self.effects.dead.push(Dead { sequence, body, outcome, attempt, by });
+    }
+
+    /// A message goes back to the queue, unless its failures are used up.
+    pub(super) fn come_back(&mut self, from: NodeId, sequence: u64, fresh: Option<Bytes>, back: Back, now: Instant) {
+        if let Some(body) = fresh {
+            let message =
+                Returned { body, attempt: 1, failures: 0, redelivered: false, given: Vec::new(), place: Place::Ready };
+            self.returned.insert(sequence, message);
+        }
+        let Some(message) = self.returned.get_mut(&sequence) else { return };
+        message.redelivered |= back.handed;
+        if back.failed {
+            message.failures = message.failures.saturating_add(1);
+        }
+        if back.may_answer {
+            if message.given.len() == GIVEN {
+                message.given.remove(0);
+            }
+            message.given.push((from, message.attempt));
+        }
+        if back.failed && self.max_failures.is_some_and(|most| message.failures >= most) {
+            let (body, attempt, failures) = (message.body.clone(), message.attempt, message.failures);
+            return self.bury_by(from, sequence, body, attempt, Outcome::Exhausted(failures));
+        }
+        let delay = back.delay.unwrap_or_else(|| match message.failures {
+            0 => Duration::ZERO,
+            failures => BACKOFF[(failures as usize - 1).min(BACKOFF.len() - 1)],
+        });
+        if delay.is_zero() || !back.failed {
+            message.place = Place::Ready;
+            self.ready.insert(sequence);
+        } else {
+            let due = now + delay;
+            message.place = Place::Delayed(due);
+            self.delayed.insert((due, sequence));
+        }
+    }
+
+    /// Takes a message from where it is, before it is settled from elsewhere.
+    pub(super) fn leave(&mut self, sequence: u64, place: Place) {
+        match place {
+            Place::Ready => {
+                self.ready.remove(&sequence);
+            }
+            Place::Delayed(due) => {
+                self.delayed.remove(&(due, sequence));
+            }
+            Place::InFlight(key, _) => self.lane_answered(key),
+        }
+    }
+
+    /// The lane is over: everything that it owes goes to the front of the queue again, in order.
+    pub(crate) fn close_lane(&mut self, key: LaneKey, now: Instant) {
+        let Some(lane) = self.lanes.remove(&key) else { return };
+        let wants_taken = self.wants_taken();
+        // What had come back before the lane took it goes by its record, what went out for the first time gets one.
+        let back = |flight: &mut Self, position: u64, sequence: u64, fresh: Option<Bytes>| {
+            let handed = !wants_taken || position < lane.taken;
+            let failed = wants_taken && handed;
+            let back = Back { failed, handed, may_answer: handed, delay: failed.then_some(Duration::ZERO) };
+            flight.come_back(lane.peer.node, sequence, fresh, back, now);
+        };
+        for run in lane.runs {
+            match run.what {
+                What::Fresh(fresh) => {
+                    for (sequence, index, body) in fresh.unanswered() {
+                        back(self, run.first + u64::from(index), sequence, Some(body));
+                    }
+                }
+                What::Again { sequences, .. } => {
+                    for (index, sequence) in sequences.iter().enumerate() {
+                        let position = run.first + index as u64;
+                        if self.is_at(*sequence, key, position) {
+                            back(self, position, *sequence, None);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands back everything that is unsettled, in the order of acceptance; nothing is owned afterwards.
+    pub(crate) fn drain(&mut self, intake: &mut Intake) -> Vec<Bytes> {
+        intake.take(&mut self.segments, &mut Vec::new());
+        let mut all: BTreeMap<u64, Bytes> = std::mem::take(&mut self.returned)
+            .into_iter()
+            .map(|(sequence, message)| (sequence, message.body))
+            .collect();
+        for lane in self.lanes.values_mut() {
+            for run in lane.runs.drain(..) {
+                if let What::Fresh(fresh) = run.what {
+                    all.extend(fresh.unanswered().into_iter().map(|(sequence, _, body)| (sequence, body)));
+                }
+            }
+            lane.unanswered = 0;
+        }
+        for segment in self.segments.drain(..) {
+            all.extend((segment.first..).zip(segment.bodies()));
+        }
+        self.ready.clear();
+        self.delayed.clear();
+        self.queued_fresh = 0;
+        let bodies: Vec<Bytes> = all.into_values().collect();
+        self.effects.freed.add(bodies.len() as u64, bodies.iter().map(|body| body.len() as u64).sum());
+        bodies
+    }
+
+    pub(super) fn is_at(&self, sequence: u64, key: LaneKey, position: u64) -> bool {
+        self.returned.get(&sequence).is_some_and(|message| message.place == Place::InFlight(key, position))
+    }
+
+    pub(super) fn lane_answered(&mut self, key: LaneKey) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.unanswered -= 1;
+        }
+    }
+}

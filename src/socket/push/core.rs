@@ -1,0 +1,332 @@
+//! The push socket itself, held by its handles and by its node: what is accepted, when is the flight's turn, who is told?
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::env::Env;
+use crate::error::SendErrorKind;
+use crate::id::SocketId;
+use crate::node::{Event, Hall};
+use crate::observe::{PullerMetrics, PushMetrics};
+use crate::pattern::push::{Amount, Effects, Flight, Intake, Outcome, Refused, lock};
+
+/// The number of pullers of a socket whose node has ended: no wait is longer than that.
+pub(super) const CLOSED: usize = usize::MAX;
+
+/// On a cache line of its own: the application's thread and the node's write to neighbours all the time.
+#[repr(align(128))]
+pub(super) struct Apart<T>(pub(super) T);
+
+/// The socket itself.
+pub(super) struct Core {
+    pub(super) channel: String,
+    /// Names this life of the socket in the ids of its messages.
+    pub(super) epoch: u64,
+    pub(super) max_message: usize,
+    /// What senders touch. Locked after `flight` where both are needed.
+    pub(super) intake: Apart<Mutex<Intake>>,
+    /// What the node's thread touches.
+    pub(super) flight: Apart<Mutex<Board>>,
+    /// Something was accepted while the dispatcher slept.
+    pub(super) work: Notify,
+    /// How many pullers there are; [`CLOSED`] once the node has ended.
+    pub(super) pullers: watch::Sender<usize>,
+    /// No handle is left.
+    pub(super) orphaned: AtomicBool,
+    /// The node has let go of it.
+    pub(super) gone: AtomicBool,
+    pub(super) id: OnceLock<SocketId>,
+    pub(super) env: Env,
+    pub(super) hall: Arc<Hall>,
+}
+
+#[derive(Default)]
+pub(super) struct Board {
+    pub(super) flight: Flight,
+    /// Who waits for which message.
+    pub(super) notes: BTreeMap<u64, oneshot::Sender<Outcome>>,
+    /// Who waits until nothing below a sequence is unsettled.
+    pub(super) flushes: Vec<(u64, oneshot::Sender<()>)>,
+}
+
+impl Core {
+    /// The dispatcher: what is accepted while lanes have credit, and what has waited for its time, goes out.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut timer = self.env.timer();
+        while !self.gone.load(Acquire) {
+            timer.set(self.turn(|_, _| ()).1);
+            tokio::select! {
+                biased;
+                () = self.work.notified() => {}
+                () = timer.fired() => {}
+            }
+        }
+    }
+
+    /// Changes the flight, dispatches, and does what follows from it once the lock is free. Also says when the next
+    /// message's time comes.
+    pub(super) fn turn<T>(&self, change: impl FnOnce(&mut Flight, Instant) -> T) -> (T, Option<Instant>) {
+        let now = self.env.now();
+        let mut board = lock(&self.flight.0);
+        let due = board.flight.next_due();
+        let result = change(&mut board.flight, now);
+        board.flight.dispatch(&self.intake.0, now);
+        let next = board.flight.next_due();
+        self.conclude(board);
+        if next.is_some() && next != due {
+            self.work.notify_one();
+        }
+        (result, next)
+    }
+
+    pub(super) fn conclude(&self, mut board: std::sync::MutexGuard<'_, Board>) {
+        let Effects { freed, wakers, settled, dead } = board.flight.take_effects();
+        let notes: Vec<_> = settled
+            .into_iter()
+            .filter_map(|(sequence, outcome)| Some((board.notes.remove(&sequence)?, outcome)))
+            .collect();
+        let flushed = if freed.messages > 0 { self.flushed(&mut board) } else { Vec::new() };
+        drop(board);
+        for waker in wakers {
+            waker.wake();
+        }
+        for (note, outcome) in notes {
+            // Whoever waited may have left.
+            let _ = note.send(outcome);
+        }
+        for message in dead {
+            self.hall.emit(Event::dead(self.channel.clone(), message, self.hall.id(), self.epoch));
+        }
+        if freed.messages > 0 {
+            self.release(freed);
+        }
+        for flush in flushed {
+            let _ = flush.send(());
+        }
+    }
+
+    fn flushed(&self, board: &mut Board) -> Vec<oneshot::Sender<()>> {
+        if board.flushes.is_empty() {
+            return Vec::new();
+        }
+        let lowest = board.flight.lowest_unsettled().unwrap_or(u64::MAX).min(lock(&self.intake.0).first_queued());
+        let (over, open) = std::mem::take(&mut board.flushes).into_iter().partition(|(until, _)| *until <= lowest);
+        board.flushes = open;
+        let over: Vec<(u64, oneshot::Sender<()>)> = over;
+        over.into_iter().map(|(_, flush)| flush).collect()
+    }
+
+    pub(super) fn flush(&self) -> oneshot::Receiver<()> {
+        let (done, waiting) = oneshot::channel();
+        let mut board = lock(&self.flight.0);
+        let until = lock(&self.intake.0).next_sequence();
+        if !self.gone.load(Acquire) {
+            board.flushes.push((until, done));
+        }
+        let over = self.flushed(&mut board);
+        drop(board);
+        for flush in over {
+            let _ = flush.send(());
+        }
+        waiting
+    }
+
+    pub(super) fn release(&self, amount: Amount) {
+        let (wakers, empty) = {
+            let mut intake = lock(&self.intake.0);
+            (intake.release(amount), intake.used().messages == 0 && intake.is_closed())
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+        if empty {
+            self.settled();
+        }
+    }
+
+    /// Closed, and nothing is owed any more.
+    pub(super) fn settled(&self) {
+        let wakers = {
+            let mut board = lock(&self.flight.0);
+            board.flight.wake_all();
+            board.flight.take_effects().wakers
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+        if self.orphaned.load(Acquire) {
+            self.leave();
+        }
+    }
+
+    /// From now on nothing is accepted. True: nothing is owed either.
+    pub(super) fn refuse_more(&self) -> bool {
+        let (wakers, empty) = {
+            let mut intake = lock(&self.intake.0);
+            (intake.close(), intake.used().messages == 0)
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+        empty
+    }
+
+    /// The last handle is gone: what was accepted is still delivered, then the socket ends.
+    pub(super) fn orphan(&self) {
+        self.orphaned.store(true, Release);
+        if self.refuse_more() {
+            self.leave();
+        }
+    }
+
+    fn leave(&self) {
+        if !self.gone.swap(true, AcqRel) {
+            self.work.notify_one();
+            if let Some(id) = self.id.get() {
+                self.hall.unregister(*id);
+            }
+        }
+    }
+
+    pub(super) fn check_size(&self, len: usize) -> Result<(), SendErrorKind> {
+        let limit = self.max_message;
+        if len > limit {
+            return Err(SendErrorKind::TooLarge { len, limit });
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn accept(&self, message: &Bytes) -> Result<(), SendErrorKind> {
+        self.check_size(message.len())?;
+        let accepted = lock(&self.intake.0).accept(message);
+        match accepted {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                self.work.notify_one();
+                Ok(())
+            }
+            Err(refused) => Err(self.refusal(refused, message.len())),
+        }
+    }
+
+    #[cold]
+    fn refusal(&self, refused: Refused, len: usize) -> SendErrorKind {
+        match refused {
+            Refused::Closed => SendErrorKind::Closed,
+            Refused::Full => match lock(&self.intake.0).fits(len) {
+                Ok(()) => SendErrorKind::Full,
+                Err(limit) => SendErrorKind::TooLarge { len, limit: limit as usize },
+            },
+        }
+    }
+
+    #[inline]
+    pub(super) fn poll_accept(&self, message: &Bytes, cx: &mut Context<'_>) -> Poll<Result<(), SendErrorKind>> {
+        loop {
+            match self.accept(message) {
+                Err(SendErrorKind::Full) => {}
+                result => return Poll::Ready(result),
+            }
+            if self.wait_for_room(message.len(), cx.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// False: there is room by now.
+    #[cold]
+    fn wait_for_room(&self, len: usize, waker: &Waker) -> bool {
+        let mut intake = lock(&self.intake.0);
+        let full = intake.is_full(len);
+        if full {
+            intake.wait(waker);
+        }
+        full
+    }
+
+    pub(super) fn poll_accept_tracked(
+        &self,
+        message: &Bytes,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<oneshot::Receiver<Outcome>, SendErrorKind>> {
+        loop {
+            if let Err(error) = self.check_size(message.len()) {
+                return Poll::Ready(Err(error));
+            }
+            // Both locks: the message must not be settled before it is known that somebody waits for it.
+            let mut board = lock(&self.flight.0);
+            let mut intake = lock(&self.intake.0);
+            let sequence = intake.next_sequence();
+            match intake.accept(message) {
+                Ok(wake) => {
+                    drop(intake);
+                    let (note, waiting) = oneshot::channel();
+                    board.flight.track(sequence);
+                    board.notes.insert(sequence, note);
+                    drop(board);
+                    if wake {
+                        self.work.notify_one();
+                    }
+                    return Poll::Ready(Ok(waiting));
+                }
+                Err(refused) => {
+                    drop((intake, board));
+                    match self.refusal(refused, message.len()) {
+                        SendErrorKind::Full if self.wait_for_room(message.len(), cx.waker()) => return Poll::Pending,
+                        SendErrorKind::Full => {}
+                        error => return Poll::Ready(Err(error)),
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn count_pullers(&self, now: usize) {
+        self.pullers.send_if_modified(|count| {
+            let changed = *count != CLOSED && *count != now;
+            if changed {
+                *count = now;
+            }
+            changed
+        });
+    }
+
+    pub(super) fn figures(&self) -> PushMetrics {
+        let board = lock(&self.flight.0);
+        let intake = lock(&self.intake.0);
+        let (counts, in_flight) = (board.flight.counts, board.flight.in_flight());
+        let accepted = intake.next_sequence();
+        let settled = counts.handled + counts.rejected + counts.exhausted;
+        PushMetrics {
+            accepted,
+            queued: accepted - settled - in_flight,
+            in_flight,
+            handled: counts.handled,
+            rejected: counts.rejected,
+            exhausted: counts.exhausted,
+            bytes: intake.used().bytes,
+            nacked: counts.nacked,
+            returned: counts.unhanded,
+            redelivered: counts.redelivered,
+            late: counts.late,
+            pullers: board
+                .flight
+                .lanes()
+                .map(|lane| PullerMetrics {
+                    node: lane.node,
+                    in_flight: lane.in_flight,
+                    sent: lane.sent,
+                    handled: lane.handled,
+                    credit: lane.credit,
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What the verbs of a push socket give: what does an application wait for, or hold?
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::Push;
+use crate::error::{Closed, HandleError, SendError, SendErrorKind};
+use crate::pattern::push::{Amount, Outcome, lock};
+
+/// A message on its way into the socket: see [`Push::send`].
+#[derive(Debug)]
+#[must_use = "nothing is sent until it is awaited"]
+pub struct Send<'a> {
+    pub(super) push: &'a Push,
+    /// `None`: accepted or given back.
+    pub(super) message: Option<Bytes>,
+}
+
+impl<'a> Send<'a> {
+    /// Waits until a puller has acknowledged the message, and not only until it is accepted.
+    ///
+    /// # Errors
+    /// [`HandleError`] says what became of the message instead.
+    ///
+    /// # Cancel safety
+    /// Dropped before the message was accepted, it is dropped with it; afterwards it will still be delivered.
+    pub fn handled(self) -> Handled<'a> {
+        Handled(Box::pin(async move {
+            let core = &self.push.0.0;
+            let message = self.message.unwrap_or_default();
+            let accepted = std::future::poll_fn(|cx| core.poll_accept_tracked(&message, cx)).await;
+            match accepted.map_err(HandleError::Refused)?.await {
+                Ok(Outcome::Handled) => Ok(()),
+                Ok(Outcome::Rejected(reason)) => Err(HandleError::Rejected { reason }),
+                Ok(Outcome::Exhausted(failures)) => Err(HandleError::Exhausted { failures }),
+                Err(_) => Err(HandleError::Closed),
+            }
+        }))
+    }
+}
+
+impl Future for Send<'_> {
+    type Output = Result<(), SendError<Bytes>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Some(message) = &this.message else { panic!("polled after it was ready") };
+        match this.push.0.0.poll_accept(message, cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(result) => {
+                let message = this.message.take().unwrap_or_default();
+                Poll::Ready(result.map_err(|kind| SendError { kind, message }))
+            }
+        }
+    }
+}
+
+/// Waits for a message to be handled: see [`Send::handled`].
+#[must_use = "nothing is sent until it is awaited"]
+pub struct Handled<'a>(Pin<Box<dyn Future<Output = Result<(), HandleError>> + std::marker::Send + 'a>>);
+
+impl Future for Handled<'_> {
+    type Output = Result<(), HandleError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Handled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handled")
+    }
+}
+
+/// Waits for everything accepted to be settled: see [`Push::flush`].
+#[derive(Debug)]
+#[must_use = "waits only when it is awaited"]
+pub struct Flush(pub(super) oneshot::Receiver<()>);
+
+impl Future for Flush {
+    type Output = Result<(), Closed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|settled| settled.map_err(|_| Closed))
+    }
+}
+
+/// Room that was set aside: see [`Push::reserve`]. Dropped, the room is free again.
+#[derive(Debug)]
+pub struct Permit<'a> {
+    pub(super) push: &'a Push,
+    pub(super) bytes: usize,
+    pub(super) spent: bool,
+}
+
+impl Permit<'_> {
+    /// Hands over the message. It is accepted at once, also when the socket has begun to close since.
+    ///
+    /// # Errors
+    /// [`SendErrorKind::TooLarge`]: it is larger than what was reserved. It is given back, and the room is free again.
+    pub fn send(mut self, message: impl Into<Bytes>) -> Result<(), SendError<Bytes>> {
+        let message = message.into();
+        if message.len() > self.bytes {
+            let kind = SendErrorKind::TooLarge { len: message.len(), limit: self.bytes };
+            return Err(SendError { kind, message });
+        }
+        self.spent = true;
+        let core = &self.push.0.0;
+        let wake = lock(&core.intake.0).accept_reserved(&message, self.bytes);
+        if wake {
+            core.work.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if !self.spent {
+            self.push.0.0.release(Amount { messages: 1, bytes: self.bytes as u64 });
+        }
+    }
+}
