@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fresh;
 mod node;
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::time::Duration;
 
 use netsim::{Link, Run, Sim, seeds};
 
+use fresh::hash_of_a_fresh_process;
 use node::{Ledger, push_all, work};
 
 const MESSAGES: u32 = 1000;
@@ -87,13 +88,6 @@ fn the_trace_is_the_same_in_fresh_processes() {
 #[ignore = "the other process of the_trace_is_the_same_in_fresh_processes"]
 fn fresh_process() {
     println!("\nhash {}", a_thousand_messages(7).trace.hash);
-}
-
-fn hash_of_a_fresh_process() -> String {
-    let test = std::env::current_exe().unwrap();
-    let out = Command::new(test).args(["--exact", "fresh_process", "--ignored", "--nocapture"]).output().unwrap();
-    let out = String::from_utf8(out.stdout).unwrap();
-    out.lines().find_map(|line| line.strip_prefix("hash ")).unwrap_or_else(|| panic!("no hash in {out}")).to_owned()
 }
 
 fn wifi() -> Link {

@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fresh;
 mod quic;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use netsim::{Hash, Link, Run, Sim, seeds};
 
+use fresh::hash_of_a_fresh_process;
 use quic::{Certificates, endpoint};
 
 /// A megabyte there and its sum back, on a bad network.
@@ -71,13 +72,6 @@ fn the_trace_is_the_same_in_fresh_processes() {
 #[ignore = "the other process of the_trace_is_the_same_in_fresh_processes"]
 fn fresh_process() {
     println!("\nhash {}", transfer(7).trace.hash);
-}
-
-fn hash_of_a_fresh_process() -> String {
-    let test = std::env::current_exe().unwrap();
-    let out = Command::new(test).args(["--exact", "fresh_process", "--ignored", "--nocapture"]).output().unwrap();
-    let out = String::from_utf8(out.stdout).unwrap();
-    out.lines().find_map(|line| line.strip_prefix("hash ")).unwrap_or_else(|| panic!("no hash in {out}")).to_owned()
 }
 
 /// An idle link, which both ends keep alive, for a minute and for ten.
