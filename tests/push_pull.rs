@@ -509,3 +509,17 @@ fn shutdown_hands_back_what_nobody_took() {
         assert_eq!(push.send("third").await.unwrap_err().kind, SendErrorKind::Closed);
     });
 }
+
+#[test]
+fn waiting_for_the_other_side_ends_with_the_node() {
+    run(async {
+        let node = Place::new().builder().without_local().await.unwrap();
+        let (push, pull) = (node.push("jobs").await.unwrap(), node.pull("jobs").await.unwrap());
+        let mut pullers = Box::pin(push.wait_for_pullers(2));
+        let mut pushers = Box::pin(pull.wait_for_pushers(2));
+        assert!(pullers.as_mut().now_or_never().is_none() && pushers.as_mut().now_or_never().is_none());
+        node.shutdown(Duration::ZERO).await;
+        assert!(pullers.await.is_err() && pushers.await.is_err());
+        assert!(push.wait_for_pullers(1).await.is_err());
+    });
+}

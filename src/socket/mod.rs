@@ -1,5 +1,6 @@
 //! YOU: the handles that an application holds. Thin: they accept, wait and hand out; the rules are in `pattern`.
 
+mod connected;
 mod pull;
 mod push;
 

@@ -12,9 +12,9 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::watch;
 
-use self::core::{CLOSED, Core};
+use self::core::Core;
+use super::connected::Connected;
 use crate::error::{Closed, OpenError, check_channel};
 use crate::id::SocketId;
 use crate::message::{Delivery, Message};
@@ -64,7 +64,7 @@ impl PullBuilder {
             return Err(OpenError::Zero { what: "prefetch" });
         }
         let inbox = Inbox::new(self.prefetch.map(|messages| messages as u64), self.hall.max_message());
-        let core = Arc::new(Core { channel: self.channel.clone(), inbox, pushers: watch::Sender::new(0) });
+        let core = Arc::new(Core { channel: self.channel.clone(), inbox, pushers: Connected::new() });
         let spec = SocketSpec { kind: SocketKind::Pull, channel: self.channel, slots: self.prefetch.is_some() };
         let mut id = None;
         let registered = self.hall.register(spec, |socket| {
@@ -196,9 +196,7 @@ impl Pull {
     /// # Cancel safety
     /// Can be dropped and called again at any time.
     pub async fn wait_for_pushers(&self, pushers: usize) -> Result<(), Closed> {
-        let mut count = self.core.pushers.subscribe();
-        let count = count.wait_for(|now| *now >= pushers).await.map_err(|_| Closed)?;
-        if *count == CLOSED { Err(Closed) } else { Ok(()) }
+        self.core.pushers.at_least(pushers).await
     }
 
     /// Hands nothing out any more: what waits here goes elsewhere, `recv` ends, what is in hand can still be answered.

@@ -15,10 +15,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use self::core::{Apart, Board, CLOSED, Core};
+use self::core::{Apart, Board, Core};
 pub use self::futures::{Flush, Handled, Permit, Send};
+use super::connected::Connected;
 use crate::error::{Closed, OpenError, SendError, SendErrorKind, check_channel};
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::PushMetrics;
@@ -83,7 +84,7 @@ impl PushBuilder {
             intake: Apart(Mutex::new(Intake::new(self.bound))),
             flight: Apart(Mutex::new(Board { flight: Flight::new(self.max_failures), ..Board::default() })),
             work: Notify::new(),
-            pullers: watch::Sender::new(0),
+            pullers: Connected::new(),
             orphaned: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             id: OnceLock::new(),
@@ -232,10 +233,7 @@ impl Push {
     /// # Cancel safety
     /// Can be dropped and called again at any time.
     pub async fn wait_for_pullers(&self, pullers: usize) -> Result<(), Closed> {
-        let mut count = self.0.0.pullers.subscribe();
-        // The sender lives in the socket, which we hold: what ends the wait is the value that closing sets.
-        let count = count.wait_for(|now| *now >= pullers).await.map_err(|_| Closed)?;
-        if *count == CLOSED { Err(Closed) } else { Ok(()) }
+        self.0.0.pullers.at_least(pullers).await
     }
 
     /// How many pull sockets are connected now.

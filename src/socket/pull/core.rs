@@ -5,36 +5,21 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use crate::observe::{PullMetrics, PusherMetrics, SocketFigures, SocketMetrics};
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
 use crate::pattern::pull::{Inbox, PullLane};
+use crate::socket::connected::Connected;
 use crate::wire::control::{OpenLane, SocketKind};
-
-/// The number of pushers of a socket whose node has ended.
-pub(super) const CLOSED: usize = usize::MAX;
 
 /// The socket itself.
 pub(super) struct Core {
     pub(super) channel: String,
     pub(super) inbox: Arc<Inbox>,
-    /// How many pushers there are; [`CLOSED`] once the node has ended.
-    pub(super) pushers: watch::Sender<usize>,
+    pub(super) pushers: Connected,
 }
 
 impl Core {
-    fn count_pushers(&self) {
-        let now = self.inbox.lane_count();
-        self.pushers.send_if_modified(|count| {
-            let changed = *count != CLOSED && *count != now;
-            if changed {
-                *count = now;
-            }
-            changed
-        });
-    }
-
     pub(super) fn figures(&self) -> PullMetrics {
         let (counts, waiting, in_hand) = self.inbox.figures();
         PullMetrics {
@@ -72,7 +57,7 @@ impl SocketEnd for Core {
             return Err(Violation("a lane of another kind was opened towards a pull socket"));
         }
         let lane = PullLane(self.inbox.accept(from, open, now));
-        self.count_pushers();
+        self.pushers.set(self.inbox.lane_count());
         Ok(Arc::new(Counted { lane, core: self }))
     }
 
@@ -86,7 +71,7 @@ impl SocketEnd for Core {
 
     fn close(&self) -> Vec<Bytes> {
         self.inbox.drain();
-        self.pushers.send_replace(CLOSED);
+        self.pushers.end();
         Vec::new()
     }
 
@@ -122,6 +107,6 @@ impl LaneEnd for Counted {
 
     fn closed(&self, now: Instant) {
         self.lane.closed(now);
-        self.core.count_pushers();
+        self.core.pushers.set(self.core.inbox.lane_count());
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 use crate::env::Env;
 use crate::error::SendErrorKind;
@@ -15,9 +15,7 @@ use crate::id::SocketId;
 use crate::node::{Event, Hall};
 use crate::observe::{PullerMetrics, PushMetrics};
 use crate::pattern::push::{Amount, Effects, Flight, Intake, Outcome, Refused, lock};
-
-/// The number of pullers of a socket whose node has ended: no wait is longer than that.
-pub(super) const CLOSED: usize = usize::MAX;
+use crate::socket::connected::Connected;
 
 /// On a cache line of its own: the application's thread and the node's write to neighbours all the time.
 #[repr(align(128))]
@@ -35,8 +33,7 @@ pub(super) struct Core {
     pub(super) flight: Apart<Mutex<Board>>,
     /// Something was accepted while the dispatcher slept.
     pub(super) work: Notify,
-    /// How many pullers there are; [`CLOSED`] once the node has ended.
-    pub(super) pullers: watch::Sender<usize>,
+    pub(super) pullers: Connected,
     /// No handle is left.
     pub(super) orphaned: AtomicBool,
     /// The node has let go of it.
@@ -286,16 +283,6 @@ impl Core {
                 }
             }
         }
-    }
-
-    pub(super) fn count_pullers(&self, now: usize) {
-        self.pullers.send_if_modified(|count| {
-            let changed = *count != CLOSED && *count != now;
-            if changed {
-                *count = now;
-            }
-            changed
-        });
     }
 
     pub(super) fn figures(&self) -> PushMetrics {

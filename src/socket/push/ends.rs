@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::core::{CLOSED, Core};
+use super::core::Core;
 use crate::observe::{SocketFigures, SocketMetrics};
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
 use crate::pattern::push::{LaneKey, lock};
@@ -39,7 +39,7 @@ impl SocketEnd for Core {
         let key = board.flight.open_lane(to, &open, self.max_message);
         let pullers = board.flight.lane_count();
         drop(board);
-        self.count_pullers(pullers);
+        self.pullers.set(pullers);
         Arc::new(PushLane { core: self, key, part: Mutex::default() })
     }
 
@@ -65,7 +65,7 @@ impl SocketEnd for Core {
         board.notes.clear();
         board.flushes.clear();
         self.conclude(board);
-        self.pullers.send_replace(CLOSED);
+        self.pullers.end();
         self.work.notify_one();
         undelivered
     }
@@ -130,6 +130,6 @@ impl LaneEnd for PushLane {
             flight.close_lane(self.key, now);
             flight.lane_count()
         });
-        core.count_pullers(pullers.0);
+        core.pullers.set(pullers.0);
     }
 }
