@@ -60,6 +60,10 @@ impl Network for World {
         Ok(Arc::new(Socket::bind(self.host.sim().network().clone(), self.life, address)?))
     }
 
+    fn addresses(&self) -> Vec<IpAddr> {
+        vec![self.host.ip()]
+    }
+
     /// The names of hosts are names; addresses are looked up as themselves.
     fn resolve(&self, name: String, port: u16) -> BoxFuture<io::Result<Vec<SocketAddr>>> {
         let sim = self.host.sim().clone();

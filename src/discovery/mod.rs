@@ -1,6 +1,7 @@
 //! WHERE: sources of hints about who may be reached at which address. A hint is only a hint: who a peer is gets
 //! proven in the handshake, and whether it lives is the link's business.
 
+pub(crate) mod exchange;
 mod fixed;
 mod local;
 

@@ -63,6 +63,11 @@ pub trait Network: Send + Sync + 'static {
     /// All addresses of a host name, in the resolver's order.
     fn resolve(&self, host: String, port: u16) -> BoxFuture<io::Result<Vec<SocketAddr>>>;
 
+    /// The addresses of this host that others might reach it at. They are told to peers, who tell them to theirs.
+    fn addresses(&self) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
     /// The largest UDP payload, in bytes, that is worth trying towards a peer at this address. A connection finds out
     /// by itself what the path takes, up to here; 1,452 is what an Ethernet takes.
     fn largest_payload(&self, to: IpAddr) -> u16 {

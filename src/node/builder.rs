@@ -29,6 +29,7 @@ use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESSAGE, MAX_MESSAGE_CEILING, M
 /// | [`peer`](Self::peer) | none |
 /// | [`listen`](Self::listen) | a free port, on all addresses |
 /// | [`local_folder`](Self::local_folder) | a folder of this user that goes with the session |
+/// | [`without_exchange`](Self::without_exchange) | peers tell each other where others are |
 /// | [`linger`](Self::linger) | 5 s |
 /// | [`max_message`](Self::max_message) | 16 MiB |
 /// | [`max_links`](Self::max_links) | 256 |
@@ -44,6 +45,7 @@ pub struct Builder {
     linger: Duration,
     max_message: usize,
     max_links: usize,
+    exchange: bool,
     runtime: Place,
 }
 
@@ -118,6 +120,7 @@ impl Builder {
             linger: LINGER,
             max_message: MAX_MESSAGE,
             max_links: MAX_LINKS,
+            exchange: true,
             runtime: Place::OwnThread,
         }
     }
@@ -147,8 +150,8 @@ impl Builder {
         self
     }
 
-    /// A peer to dial, `host:port`; can be called again for more. It need not be there yet. Peers do not tell
-    /// each other about further peers: name each one that is on another host. The text is checked when the builder is awaited.
+    /// A peer to dial, `host:port`; can be called again for more. It need not be there yet. One is enough:
+    /// peers tell each other where others are. The text is checked when the builder is awaited.
     pub fn peer(mut self, address: &str) -> Self {
         self.peers.push(address.into());
         self
@@ -170,6 +173,12 @@ impl Builder {
     /// Does not look for processes on this host.
     pub fn without_local(mut self) -> Self {
         self.local = Where::Nowhere;
+        self
+    }
+
+    /// Neither tells peers where others are, nor dials on their word.
+    pub fn without_exchange(mut self) -> Self {
+        self.exchange = false;
         self
     }
 
@@ -257,6 +266,7 @@ impl Builder {
             advert.incarnation,
             self.max_message,
             self.max_links,
+            self.exchange,
             endpoint,
             looking,
         );

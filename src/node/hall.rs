@@ -34,6 +34,8 @@ pub(crate) struct Hall {
     pub(super) incarnation: u64,
     pub(super) max_message: usize,
     pub(super) max_links: usize,
+    /// Peers tell each other about others.
+    pub(super) exchange: bool,
     pub(super) endpoint: Endpoint,
     pub(super) ring: Arc<Ring>,
     state: Mutex<State>,
@@ -66,6 +68,8 @@ pub(super) struct State {
     /// Where somebody is said to be, without saying who.
     pub(super) addresses: BTreeMap<SocketAddr, Address>,
     pub(super) sources: Vec<Looking>,
+    /// When peers are told about others.
+    pub(super) exchange_at: Option<Instant>,
     /// Lanes that are carried now, of links and in memory.
     pub(super) lanes: usize,
     /// How many there have been, of links.
@@ -127,6 +131,7 @@ impl Hall {
         incarnation: u64,
         max_message: usize,
         max_links: usize,
+        exchange: bool,
         endpoint: Endpoint,
         sources: Vec<Looking>,
     ) -> Arc<Self> {
@@ -142,6 +147,7 @@ impl Hall {
             peers: BTreeMap::new(),
             addresses: BTreeMap::new(),
             sources,
+            exchange_at: None,
             lanes: 0,
             lanes_carried: 0,
             links_opened: 0,
@@ -156,6 +162,7 @@ impl Hall {
             incarnation,
             max_message,
             max_links,
+            exchange,
             endpoint,
             ring: Arc::default(),
             state: Mutex::new(state),

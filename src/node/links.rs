@@ -1,7 +1,7 @@
 //! Connections on their way to being links, and links: what their sessions hear, and what becomes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,16 @@ use tokio::sync::{Notify, SetOnce, oneshot};
 
 use super::drive::End;
 use super::events::Event;
+use super::exchange::Gossip;
 use super::hall::{Hall, State};
 use super::peers::first_dial;
+use crate::discovery::exchange::is_host;
+use crate::env::Env;
 use crate::id::{NodeId, SocketId};
 use crate::link::{CloseCode, Connection, LinkLost};
 use crate::pattern::lane::LaneEnd;
 use crate::session::{ConnectionId, Heard, Session, Verdict};
-use crate::wire::control::{Control, Hello, REVISION, SocketEntry};
+use crate::wire::control::{Control, Hello, MAX_ADDRESSES, REVISION, SocketEntry};
 use crate::wire::limits::MAX_HANDSHAKES;
 
 /// A connection whose peer is proven.
@@ -36,6 +39,7 @@ pub(super) struct Connected {
     /// How many lanes the peer may open.
     pub(super) allowed: u32,
     pub(super) carried: Arc<Carried>,
+    pub(super) gossip: Gossip,
 }
 
 /// The lanes that a link carries, both ways, for the question whether something is owed.
@@ -108,7 +112,7 @@ impl Hall {
             live,
             links,
             max_message: self.max_message as u64,
-            addresses: Vec::from_iter(own_address(self.endpoint.local_addr())),
+            addresses: own_addresses(&self.env, self.endpoint.local_addr()),
         };
         let id = ConnectionId(state.next_connection);
         state.next_connection += 1;
@@ -124,6 +128,7 @@ impl Hall {
             lanes: BTreeSet::new(),
             allowed: 0,
             carried: Arc::default(),
+            gossip: Gossip::default(),
         };
         let drive = self.clone().drive(id, connection, connected.say.clone(), connected.opened.clone(), closed);
         state.connections.insert(id, connected);
@@ -156,6 +161,11 @@ impl Hall {
                 if !change.closed.is_empty() {
                     state.look_for_lonely(now);
                 }
+                drop(guard);
+                self.changed.notify_one();
+            }
+            Heard::Peers(peers) => {
+                self.handle_peers(state, now, id, peers);
                 drop(guard);
                 self.changed.notify_one();
             }
@@ -229,6 +239,7 @@ impl Hall {
         tracing::info!(target: "meshmq::node", node = %self.id.short(), peer = %node.short(), %name, %address, "link open");
         self.emit(Event::PeerJoined { node, name, address });
         self.redial_lost(state, now);
+        self.exchange_soon(state, now);
     }
 
     /// Ends a connection, for a reason that its session does not know.
@@ -262,6 +273,8 @@ impl Hall {
             peer.lost(now, first_dial(self.id, node, now));
         }
         self.hurry_addresses(state, now, node);
+        self.teller_lost(state, node);
+        self.exchange_soon(state, now);
         state.look_for_lonely(now);
         tracing::info!(target: "meshmq::node", node = %self.id.short(), peer = %node.short(), %name, why, "link lost");
         self.emit(Event::PeerLeft { node, name, why: why.into() });
@@ -339,9 +352,11 @@ impl Carried {
     }
 }
 
-/// The address that others may dial, where one is known that leads here from elsewhere.
-fn own_address(bound: SocketAddr) -> Option<SocketAddr> {
-    (!bound.ip().is_unspecified() && !bound.ip().is_loopback()).then_some(bound)
+/// The addresses that others may dial, of those that lead here from elsewhere.
+fn own_addresses(env: &Env, bound: SocketAddr) -> Vec<SocketAddr> {
+    let ips = if bound.ip().is_unspecified() { env.network.addresses() } else { vec![bound.ip()] };
+    let fits = |ip: &IpAddr| (bound.is_ipv6() || ip.is_ipv4()) && !ip.is_loopback() && is_host(*ip);
+    ips.into_iter().filter(fits).map(|ip| SocketAddr::new(ip, bound.port())).take(MAX_ADDRESSES).collect()
 }
 
 /// Most connections with one peer, of which one can become the link.

@@ -6,6 +6,7 @@
 //! | `hall` | what does it know of itself? |
 //! | `peers`, `pace` | who is there, and when is whom dialled? |
 //! | `links`, `drive` | what is said on a connection, and what becomes of it? |
+//! | `exchange` | what do peers tell each other about others? |
 //! | `routes` | which lanes have to be? |
 //! | `supervisor` | what is it time for? |
 //! | `events`, `nearest` | what is worth telling? |
@@ -14,6 +15,7 @@
 mod builder;
 mod drive;
 mod events;
+mod exchange;
 mod hall;
 mod leave;
 mod links;

@@ -12,6 +12,7 @@ use crate::discovery::Found;
 use crate::id::NodeId;
 use crate::link::{CloseCode, DialError};
 use crate::session::Arbiter;
+use crate::wire::limits::MAX_PEERS;
 
 /// Another node: linked, lost, or only heard of.
 pub(super) struct Peer {
@@ -20,6 +21,8 @@ pub(super) struct Peer {
     pub(super) name: String,
     /// Where each source says that it is.
     hints: BTreeMap<usize, Hint>,
+    /// Where its other peers say that it is.
+    pub(super) told: BTreeMap<NodeId, Vec<SocketAddr>>,
     /// Where it was authenticated in this life of ours, the latest first.
     proven: Vec<SocketAddr>,
     pub(super) pace: Pace,
@@ -49,6 +52,7 @@ impl Peer {
             arbiter: Arbiter::new(own < node),
             name: String::new(),
             hints: BTreeMap::new(),
+            told: BTreeMap::new(),
             proven: Vec::new(),
             pace: Pace::new(first_dial(own, node, now)),
             unlinked: now,
@@ -66,6 +70,7 @@ impl Peer {
     pub(super) fn gone(&mut self, now: Instant) {
         self.unlinked = now;
         self.hints.clear();
+        self.told.clear();
         self.proven.clear();
     }
 
@@ -81,10 +86,25 @@ impl Peer {
         self.hints.values().any(known)
     }
 
+    /// It is not known where it may be.
+    pub(super) fn is_nowhere(&self) -> bool {
+        self.proven.is_empty() && self.hints.is_empty() && self.told.is_empty()
+    }
+
+    /// Nobody but others' word says that it is there.
+    fn is_hearsay(&self) -> bool {
+        self.proven.is_empty() && self.hints.is_empty()
+    }
+
+    fn is_tried_on_hearsay(&self) -> bool {
+        self.is_hearsay() && self.pace.due().is_none()
+    }
+
     /// Where to dial, the likeliest first.
     fn addresses(&self) -> Vec<SocketAddr> {
         let mut addresses = self.proven.clone();
-        for address in self.hints.values().flat_map(|hint| &hint.addresses) {
+        let hints = self.hints.values().flat_map(|hint| &hint.addresses);
+        for address in hints.chain(self.told.values().flatten()) {
             if !addresses.contains(address) {
                 addresses.push(*address);
             }
@@ -107,13 +127,13 @@ impl State {
 
     /// Forgets a node of which nothing is known that would help to reach it again.
     pub(super) fn forget_unknown(&mut self, node: NodeId) {
-        if !self.is_connected(node) && self.peers.get(&node).is_some_and(|peer| peer.addresses().is_empty()) {
+        if !self.is_connected(node) && self.peers.get(&node).is_some_and(Peer::is_nowhere) {
             self.peers.remove(&node);
         }
     }
 
     /// There is a connection with the peer, whether it is the link or may become it.
-    fn is_connected(&self, node: NodeId) -> bool {
+    pub(super) fn is_connected(&self, node: NodeId) -> bool {
         self.connections.values().any(|connected| connected.peer == node)
     }
 
@@ -134,7 +154,8 @@ impl State {
     fn forget(&mut self, now: Instant) {
         let connected: Vec<NodeId> = self.connections.values().map(|connected| connected.peer).collect();
         self.peers.retain(|node, peer| {
-            let kept = connected.contains(node) || !peer.hints.is_empty();
+            let vouched = !peer.hints.is_empty() || peer.told.keys().any(|teller| connected.contains(teller));
+            let kept = connected.contains(node) || vouched;
             kept || now.saturating_duration_since(peer.unlinked) < FORGOTTEN_AFTER
         });
     }
@@ -239,8 +260,13 @@ impl Hall {
             self.dial(Wanted::Anybody, *at, Duration::ZERO, limit);
             later(now + limit);
         }
-        for (node, peer) in &mut state.peers {
-            let Some(due) = peer.pace.due().filter(|_| !connected.contains(node)) else { continue };
+        let mut room =
+            MAX_HEARSAY.saturating_sub(state.peers.values().filter(|peer| peer.is_tried_on_hearsay()).count());
+        let mut unlinked: Vec<_> = state.peers.iter_mut().filter(|(node, _)| !connected.contains(node)).collect();
+        // Who has waited longest comes first, or the dead would always be before the others.
+        unlinked.sort_by_key(|(_, peer)| peer.pace.due());
+        for (node, peer) in unlinked {
+            let Some(due) = peer.pace.due() else { continue };
             // Where an address is dialled for its own sake, once is enough.
             let mut addresses = peer.addresses();
             addresses
@@ -259,6 +285,13 @@ impl Hall {
             {
                 later(due);
                 continue;
+            }
+            if peer.is_hearsay() {
+                // The end of another dial wakes the supervisor.
+                if room == 0 {
+                    continue;
+                }
+                room -= 1;
             }
             let limit = peer.pace.begin(now, addresses.len(), peer.is_near(), self.jitter());
             for (nth, at) in addresses.into_iter().enumerate() {
@@ -422,9 +455,10 @@ enum Wanted {
 const YIELD: Duration = Duration::from_millis(250);
 /// Between the dials to two addresses of one peer.
 const STAGGER: Duration = Duration::from_millis(100);
+/// Most peers that are dialled at a time on nothing but the word of others: whoever holds the mesh key could send a
+/// node to dial anybody.
+const MAX_HEARSAY: usize = 32;
 /// Most addresses of a peer, and of a source that names no peer.
 const MAX_ADDRESSES: usize = 16;
-/// Most peers that are known at a time.
-const MAX_PEERS: usize = 1024;
 /// How long a lost peer is dialled that no source vouches for.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);

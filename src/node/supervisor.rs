@@ -36,9 +36,10 @@ impl Hall {
         let arbiters = self.act_arbiters(state, now);
         let dials = if state.leaving { None } else { self.dial_due(state, now) };
         let settling = self.act_settled(state, now);
+        let exchange = self.act_exchange(state, now);
         let alone = self.act_alone(state, now);
         let channels = self.act_channels(state, now);
-        [arbiters, dials, settling, alone, channels].into_iter().flatten().min()
+        [arbiters, dials, settling, exchange, alone, channels].into_iter().flatten().min()
     }
 
     fn act_arbiters(&self, state: &mut State, now: Instant) -> Option<Instant> {

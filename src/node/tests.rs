@@ -173,6 +173,30 @@ async fn a_fixed_peer_may_start_later_and_restart() {
 }
 
 #[tokio::test]
+async fn one_known_peer_is_enough_and_may_leave() {
+    let key = key();
+    let seed = node(&key).env(world(None)).await.unwrap();
+    let at = seed.local_addr().to_string();
+    let knows_seed = || node(&key).env(world(None)).peer(&at);
+    let (a, b) = (knows_seed().await.unwrap(), knows_seed().await.unwrap());
+    let deaf = [knows_seed().without_exchange().await.unwrap(), knows_seed().without_exchange().await.unwrap()];
+    seed.wait_for_peers(4).await.unwrap();
+    // These two dial the deaf ones as well, which are told of each other at the same time.
+    for node in [&a, &b] {
+        node.wait_for_peers(4).await.unwrap();
+    }
+    seed.shutdown(Duration::ZERO).await;
+    for (node, other) in [(&a, &b), (&b, &a)] {
+        until(node, || node.peers().iter().all(|peer| peer.id != seed.id())).await;
+        assert!(node.peers().iter().any(|peer| peer.id == other.id()));
+    }
+    assert!(deaf[0].peers().iter().all(|peer| peer.id != deaf[1].id()), "they do not listen to what they are told");
+    // Who comes later is met by way of any of them.
+    let late = node(&key).env(world(None)).peer(&b.local_addr().to_string()).await.unwrap();
+    until(&late, || late.peers().iter().any(|peer| peer.id == a.id())).await;
+}
+
+#[tokio::test]
 async fn two_nodes_that_dial_each_other_end_with_one_link() {
     let key = key();
     let (a, b) = (node(&key).env(world(None)).await.unwrap(), node(&key).env(world(None)).await.unwrap());

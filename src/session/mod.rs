@@ -18,11 +18,12 @@ mod liveness;
 mod table;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::id::SocketId;
+use crate::id::{NodeId, SocketId};
 use crate::wire::Violation;
-use crate::wire::control::{Control, Hello, SocketEntry};
+use crate::wire::control::{Control, Hello, MAX_PEERS_PART, PeerEntry, Peers, SocketEntry};
 use crate::wire::limits::ADMISSION_DEADLINE;
 
 pub(crate) use arbiter::{Arbiter, ConnectionId, Verdict};
@@ -47,6 +48,8 @@ pub(crate) struct Session {
     goodbye: Option<String>,
     told: Told,
     heard: HeardTable,
+    /// What the peer is still to be told of others, the last word on each.
+    peers: BTreeMap<NodeId, Vec<SocketAddr>>,
     liveness: Liveness,
 }
 
@@ -74,6 +77,8 @@ pub(crate) enum Heard {
     Admitted,
     /// The peer's sockets changed.
     Sockets(Change),
+    /// Where the peer's own peers may be reached.
+    Peers(Vec<PeerEntry>),
     /// The peer leaves, for this reason.
     Goodbye(String),
     /// Nothing that the node has to act on.
@@ -107,6 +112,7 @@ impl Session {
             goodbye: None,
             told: Told::default(),
             heard: HeardTable::default(),
+            peers: BTreeMap::new(),
             liveness: Liveness::new(now),
         }
     }
@@ -134,6 +140,8 @@ impl Session {
                 Ok(self.heard.handle(sockets)?.map_or(Heard::Nothing, Heard::Sockets))
             }
             (Control::Sockets(_), _) => Err(Violation("sockets before Admitted")),
+            (Control::Peers(Peers { peers }), State::Open | State::Leaving) => Ok(Heard::Peers(peers)),
+            (Control::Peers(_), _) => Err(Violation("peers before Admitted")),
             (Control::Ping, _) => Ok(Heard::Nothing),
             (Control::Goodbye { reason }, _) => {
                 self.state = State::Leaving;
@@ -172,6 +180,11 @@ impl Session {
         self.told.closed(socket);
     }
 
+    /// Tells the peer where another one may be reached; nowhere: that there is no link with it any more.
+    pub(crate) fn tell_peer(&mut self, node: NodeId, addresses: Vec<SocketAddr>) {
+        self.peers.insert(node, addresses);
+    }
+
     /// Says goodbye as the last frame.
     pub(crate) fn leave(&mut self, reason: &str) {
         self.goodbye.get_or_insert_with(|| reason.into());
@@ -189,6 +202,11 @@ impl Session {
             && let Some(part) = self.told.next_part()
         {
             return Some(Control::Sockets(part));
+        }
+        if self.state == State::Open && !self.peers.is_empty() {
+            let next = std::iter::from_fn(|| self.peers.pop_first()).take(MAX_PEERS_PART);
+            let peers = next.map(|(node, addresses)| PeerEntry { node, addresses }).collect();
+            return Some(Control::Peers(Peers { peers }));
         }
         if std::mem::take(&mut self.ping) {
             return Some(Control::Ping);

@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::control::{MAX_PART, SocketKind, Sockets};
+use crate::wire::control::{MAX_PART, MAX_PEERS_PART, PeerEntry, Peers, SocketKind, Sockets};
 use crate::wire::limits::{IDLE_LIVENESS, LIVENESS, MAX_SOCKETS, PING_INTERVAL};
 
 fn hello(incarnation: u64, live: bool, links: u64) -> Hello {
@@ -43,7 +43,8 @@ fn admitted_pair(now: Instant) -> (Session, Session) {
 fn what_is_out_of_order_ends_the_connection() {
     let now = Instant::now();
     let greeting = |frame| Session::new(now, true, hello(1, false, 0)).handle_frame(now, frame);
-    for early in [Control::Admitted, Control::Ping, Control::Sockets(Sockets::default())] {
+    let peers = || Control::Peers(Peers { peers: Vec::new() });
+    for early in [Control::Admitted, Control::Ping, Control::Sockets(Sockets::default()), peers()] {
         assert!(greeting(early.clone()).is_err(), "{early:?} before Hello");
     }
     for arbitrates in [true, false] {
@@ -51,12 +52,36 @@ fn what_is_out_of_order_ends_the_connection() {
         session.handle_frame(now, Control::Hello(hello(2, false, 0))).unwrap();
         assert!(session.handle_frame(now, Control::Hello(hello(2, false, 0))).is_err());
         assert!(session.handle_frame(now, Control::Sockets(Sockets::default())).is_err());
+        assert!(session.handle_frame(now, peers()).is_err());
         assert_eq!(session.handle_frame(now, Control::Admitted).is_err(), arbitrates, "only the arbiter asks first");
         assert_eq!(session.handle_frame(now, Control::Ping), Ok(Heard::Nothing));
     }
     let (mut a, mut b) = admitted_pair(now);
     assert!(a.handle_frame(now, Control::Admitted).is_err());
     assert!(b.handle_frame(now, Control::Admitted).is_err());
+}
+
+#[test]
+fn the_last_word_on_each_peer_is_told_once() {
+    let now = Instant::now();
+    let (mut a, mut b) = admitted_pair(now);
+    let node = |n: usize| NodeId::from_bytes([n as u8; 32]);
+    let at = |port| vec![SocketAddr::from(([192, 0, 2, 7], port))];
+    for n in 0..=MAX_PEERS_PART {
+        a.tell_peer(node(n), at(1));
+        a.tell_peer(node(n), at(2));
+    }
+    a.tell_peer(node(0), Vec::new());
+    let mut heard = Vec::new();
+    while let Some(frame) = a.poll_frame() {
+        if let Heard::Peers(peers) = b.handle_frame(now, frame).unwrap() {
+            assert!(peers.len() <= MAX_PEERS_PART);
+            heard.extend(peers);
+        }
+    }
+    let expected =
+        (0..=MAX_PEERS_PART).map(|n| PeerEntry { node: node(n), addresses: if n == 0 { Vec::new() } else { at(2) } });
+    assert_eq!(heard, Vec::from_iter(expected));
 }
 
 #[test]
@@ -353,7 +378,7 @@ impl World {
                         let hello = session.peer().expect("its Hello came first");
                         node.arbiter.handle_admitted(now, connection, hello);
                     }
-                    Heard::Sockets(_) | Heard::Goodbye(_) | Heard::Nothing => {}
+                    Heard::Sockets(_) | Heard::Peers(_) | Heard::Goodbye(_) | Heard::Nothing => {}
                 }
                 self.flush();
             }

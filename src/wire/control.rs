@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Violation;
 use super::limits::{MAX_CHANNEL, MAX_CONTROL_FRAME, MAX_NODE_NAME, MAX_REASON};
 use super::{scan, varint};
-use crate::id::SocketId;
+use crate::id::{NodeId, SocketId};
 
 /// The revision of the protocol that this code speaks, told in [`Hello`]. A peer of a higher one is spoken to as
 /// before: what it adds is ignored or skipped here.
@@ -21,6 +21,9 @@ pub(crate) const REVISION: u32 = 1;
 pub(crate) const SKIPPABLE: u8 = 0x40;
 /// Most addresses that a node tells of itself.
 pub(crate) const MAX_ADDRESSES: usize = 16;
+/// Most peers in one frame: so many, of the longest addresses, stay under the limits of bytes (about 900 each) and of
+/// elements (22 each).
+pub(crate) const MAX_PEERS_PART: usize = 40;
 /// Most sockets, opened and closed ones together, in one frame: so many of the longest names and numbers stay under
 /// the limits of bytes (276 each) and of elements (9 each).
 pub(crate) const MAX_PART: usize = 100;
@@ -36,6 +39,8 @@ pub(crate) enum Control {
     Sockets(Sockets),
     /// A sign of life.
     Ping,
+    /// Where peers of the sender may be reached.
+    Peers(Peers),
     /// The node leaves; the connection is closed next.
     Goodbye {
         /// For people.
@@ -59,6 +64,22 @@ pub(crate) struct Hello {
     /// Largest body that is taken, in bytes.
     pub(crate) max_message: u64,
     /// Where else the node may be reached.
+    #[serde(with = "addresses")]
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+/// With whom the sender has links, as far as that has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Peers {
+    pub(crate) peers: Vec<PeerEntry>,
+}
+
+/// A peer of the sender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PeerEntry {
+    #[serde(with = "node_id")]
+    pub(crate) node: NodeId,
+    /// Where it may be reached, the likeliest first. Empty: the sender has no link with it any more.
     #[serde(with = "addresses")]
     pub(crate) addresses: Vec<SocketAddr>,
 }
@@ -150,6 +171,8 @@ const ADMITTED: u8 = 0x02;
 const SOCKETS: u8 = 0x03;
 const PING: u8 = 0x04;
 const GOODBYE: u8 = 0x05;
+/// Who does not know it skips it, and meets nobody by it.
+const PEERS: u8 = 0x40;
 
 /// Appends a frame.
 pub(crate) fn encode(frame: &Control, out: &mut BytesMut) {
@@ -158,6 +181,7 @@ pub(crate) fn encode(frame: &Control, out: &mut BytesMut) {
         Control::Admitted => (ADMITTED, to_map(&Nothing {})),
         Control::Sockets(sockets) => (SOCKETS, to_map(sockets)),
         Control::Ping => (PING, to_map(&Nothing {})),
+        Control::Peers(peers) => (PEERS, to_map(peers)),
         Control::Goodbye { reason } => (GOODBYE, to_map(&Goodbye { reason: shortened(reason) })),
     };
     debug_assert!(map.len() <= MAX_CONTROL_FRAME && scan::scan(&map).is_ok(), "a frame that a peer would refuse");
@@ -185,7 +209,8 @@ pub(crate) fn split(buffer: &mut BytesMut) -> Result<Option<Control>, Violation>
         if buffer.len() < end {
             return Ok(None);
         }
-        let frame = (kind < SKIPPABLE).then(|| decode(kind, &buffer[start..end]));
+        let known = kind < SKIPPABLE || kind == PEERS;
+        let frame = known.then(|| decode(kind, &buffer[start..end]));
         buffer.advance(end);
         if let Some(frame) = frame {
             return frame.map(Some);
@@ -234,6 +259,13 @@ fn decode(kind: u8, map: &[u8]) -> Result<Control, Violation> {
             Control::Sockets(sockets)
         }
         PING => from_map::<Nothing>(map).map(|_| Control::Ping)?,
+        PEERS => {
+            let peers: Peers = from_map(map)?;
+            if peers.peers.iter().any(|peer| peer.addresses.len() > MAX_ADDRESSES) {
+                return Err(Violation("more addresses than a node may have"));
+            }
+            Control::Peers(peers)
+        }
         _ => {
             let goodbye: Goodbye = from_map(map)?;
             if goodbye.reason.len() > MAX_REASON {
@@ -292,6 +324,21 @@ fn known_entries<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Ve
         Some(SocketEntry { id, kind, channel, slots })
     });
     Ok(known.collect())
+}
+
+/// A node id as its text.
+mod node_id {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::id::NodeId;
+
+    pub(super) fn serialize<S: Serializer>(node: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(node)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NodeId, D::Error> {
+        <&str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// Addresses as text, `ip:port` or `[ip]:port`: serde's own form is an enum of byte arrays.

@@ -25,6 +25,8 @@ pub(crate) const MAX_CONTROL_ELEMENTS: usize = 1024;
 pub(crate) const MAX_SOCKETS: usize = 4096;
 /// Most links of a node; the next peer is refused.
 pub(crate) const MAX_LINKS: usize = 256;
+/// Most peers that a node knows of at a time.
+pub(crate) const MAX_PEERS: usize = 1024;
 /// Lanes that a link may carry before its socket tables have been compared.
 pub(crate) const LANES_AT_FIRST: u32 = 16;
 /// Most lanes that a link may carry towards one end.

@@ -34,6 +34,11 @@ fn sockets() -> Sockets {
     }
 }
 
+fn peers() -> Peers {
+    let entry = |node, addresses| PeerEntry { node: NodeId::from_bytes([node; 32]), addresses };
+    Peers { peers: vec![entry(7, hello().addresses), entry(8, Vec::new())] }
+}
+
 fn open() -> OpenLane {
     OpenLane {
         from: SocketId(1),
@@ -82,6 +87,7 @@ fn vectors_run_both_ways() {
             }),
         ),
         ("ping", Control::Ping),
+        ("peers", Control::Peers(peers())),
         ("goodbye", Control::Goodbye { reason: "shut down".into() }),
     ] {
         let bytes = vector(name);
@@ -139,8 +145,12 @@ fn the_largest_part_is_within_the_limits() {
     let channel = "c".repeat(MAX_CHANNEL);
     let mut part = Sockets { full: true, more: true, ..Sockets::default() };
     part.opened = (0..MAX_PART as u64).map(|id| entry(u64::MAX - id, SocketKind::Subscriber, &channel, true)).collect();
-    let frame = Control::Sockets(part);
-    assert_eq!(split(&mut encoded(&frame)), Ok(Some(frame)));
+    let longest: SocketAddr = "[1111:2222:3333:4444:5555:6666:7777:8888%4294967295]:65535".parse().unwrap();
+    let peer = PeerEntry { node: NodeId::from_bytes([255; 32]), addresses: vec![longest; MAX_ADDRESSES] };
+    let peers = Peers { peers: vec![peer; MAX_PEERS_PART] };
+    for frame in [Control::Sockets(part), Control::Peers(peers)] {
+        assert_eq!(split(&mut encoded(&frame)), Ok(Some(frame)));
+    }
 }
 
 #[test]
@@ -156,6 +166,9 @@ fn names_and_numbers_above_their_limits_end_the_link() {
     assert!(split(&mut framed(HELLO, &to_map(&long))).is_err());
     let many = Hello { addresses: vec!["192.0.2.7:1".parse().unwrap(); MAX_ADDRESSES + 1], ..hello() };
     assert!(split(&mut framed(HELLO, &to_map(&many))).is_err());
+    let mut peers = peers();
+    peers.peers[0].addresses = vec!["192.0.2.7:1".parse().unwrap(); MAX_ADDRESSES + 1];
+    assert!(split(&mut framed(PEERS, &to_map(&peers))).is_err());
     let long = Sockets { opened: vec![entry(1, SocketKind::Pull, &"c".repeat(256), true)], ..Sockets::default() };
     assert!(split(&mut framed(SOCKETS, &to_map(&long))).is_err());
     assert!(decode_open(&to_map(&OpenLane { kind: SocketKind::Pull, ..open() })).is_err());
