@@ -84,6 +84,46 @@ fn only_the_same_mesh_is_told_and_a_host_is_found_by_its_name() {
     });
 }
 
+/// No discovery, only the name of one host, which dies as soon as it has brought the others together.
+#[test]
+fn one_known_host_is_enough_and_may_die() {
+    const PORT: u16 = 7000;
+    let knows_one = |host: &Host| {
+        let mut env = host.env();
+        env.sources.clear();
+        let node = Node::builder("sim").key(MeshKey::from_bytes(KEY)).env(env);
+        if host.name() == "known" {
+            node.listen(([0, 0, 0, 0], PORT).into())
+        } else {
+            node.peer(&format!("known:{PORT}"))
+        }
+    };
+    for seed in seeds(4) {
+        Sim::run(seed, async |sim: Sim| {
+            sim.set_link(Link::lan().latency(ms(1)).jitter(ms(20)).loss(0.05));
+            let known = sim.host("known");
+            let first = knows_one(&known);
+            known.spawn(async move {
+                let _node = first.await.unwrap();
+                std::future::pending::<()>().await
+            });
+            let mut others = Vec::new();
+            for n in 0..4 {
+                others.push(knows_one(&sim.host(&format!("other {n}"))).await.unwrap());
+            }
+            for node in &others {
+                node.wait_for_peers(4).await.unwrap();
+            }
+            known.crash();
+            // Longer than a silent peer is given up on an idle link.
+            sim.sleep(Duration::from_secs(30)).await;
+            for node in &others {
+                assert_eq!(node.peers().len(), 3, "without the one that died");
+            }
+        });
+    }
+}
+
 /// Many nodes, loss, a cut, a crash: everything that might be decided by an order that is not the seed's.
 #[test]
 fn a_busy_mesh_is_the_same_again() {
