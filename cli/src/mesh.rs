@@ -24,7 +24,8 @@ pub(crate) async fn join(args: &CommonArgs, say: Say) -> anyhow::Result<Node> {
     // Standard input may be a terminal where nobody types.
     let key = tokio::task::spawn_blocking(move || source.key(say)).await??;
     // Each command drains by itself and says what is left: the last drop has nothing to wait for.
-    let mut builder = Node::builder(&args.mesh).key(key).max_message(MAX_MESSAGE).linger(Duration::ZERO);
+    let builder = Node::builder(&args.mesh).key(key).mdns(!args.no_mdns);
+    let mut builder = builder.max_message(MAX_MESSAGE).linger(Duration::ZERO);
     if let Some(name) = &args.name {
         builder = builder.name(name);
     }

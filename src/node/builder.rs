@@ -28,6 +28,7 @@ use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESSAGE, MAX_MESSAGE_CEILING, M
 /// | [`identity_file`](Self::identity_file) | none: another identity after each start |
 /// | [`peer`](Self::peer) | none |
 /// | [`listen`](Self::listen) | a free port, on all addresses |
+/// | [`mdns`](Self::mdns) | on: nodes on the same network find each other |
 /// | [`local_folder`](Self::local_folder) | a folder of this user that goes with the session |
 /// | [`linger`](Self::linger) | 5 s |
 /// | [`max_message`](Self::max_message) | 16 MiB |
@@ -40,6 +41,7 @@ pub struct Builder {
     identity: Option<PathBuf>,
     peers: Vec<String>,
     listen: Option<SocketAddr>,
+    mdns: bool,
     local: Where,
     linger: Duration,
     max_message: usize,
@@ -114,6 +116,7 @@ impl Builder {
             identity: None,
             peers: Vec::new(),
             listen: None,
+            mdns: true,
             local: Where::Default,
             linger: LINGER,
             max_message: MAX_MESSAGE,
@@ -148,7 +151,7 @@ impl Builder {
     }
 
     /// A peer to dial, `host:port`; can be called again for more. It need not be there yet. Peers do not tell
-    /// each other about further peers: name each one that is on another host. The text is checked when the builder is awaited.
+    /// each other about further peers: name each one that mDNS does not find. The text is checked when the builder is awaited.
     pub fn peer(mut self, address: &str) -> Self {
         self.peers.push(address.into());
         self
@@ -157,6 +160,13 @@ impl Builder {
     /// The UDP address to listen on; port 0 takes a free one.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = Some(address);
+        self
+    }
+
+    /// Whether the node advertises itself on the networks of this host, and looks for others there, by multicast DNS.
+    /// Everybody there can see that it is there; what it says is its id, its port and the tag of its mesh.
+    pub fn mdns(mut self, on: bool) -> Self {
+        self.mdns = on;
         self
     }
 
@@ -229,6 +239,9 @@ impl Builder {
             }
             Where::Nowhere => sources.retain(|source| source.name() != LOCAL),
         }
+        if !self.mdns {
+            sources.retain(|source| source.name() != MDNS);
+        }
         sources.extend(peers.into_iter().map(|peer| Arc::new(Fixed::new(peer)) as Arc<dyn Source>));
 
         let mesh = Mesh::derive(&key, &self.mesh).map_err(|error| JoinError::Trust(error.to_string()))?;
@@ -296,8 +309,9 @@ fn open(env: &Env, credentials: &Credentials, listen: Option<SocketAddr>) -> Res
 fn start(hall: &Arc<Hall>, sources: Vec<Arc<dyn Source>>, advert: &Advert) {
     let env = &hall.env;
     let (tell, found) = mpsc::channel(HINTS);
+    let doubts = hall.lock().doubts.clone();
     for (nth, source) in sources.into_iter().enumerate() {
-        let running = source.run(advert.clone(), env.clone(), Finder::new(nth, tell.clone()));
+        let running = source.run(advert.clone(), env.clone(), Finder::new(nth, tell.clone(), doubts.clone()));
         let over = hall.over.clone();
         env.spawn(async move {
             tokio::select! {
@@ -328,5 +342,7 @@ impl fmt::Debug for Builder {
 
 /// The name of the source that finds processes of this host.
 const LOCAL: &str = "local";
+/// The name of the one that finds nodes on the network.
+const MDNS: &str = "mdns";
 /// Hints that wait for a busy node; their sources wait then.
 const HINTS: usize = 64;

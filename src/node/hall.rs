@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
@@ -66,6 +66,8 @@ pub(super) struct State {
     /// Where somebody is said to be, without saying who.
     pub(super) addresses: BTreeMap<SocketAddr, Address>,
     pub(super) sources: Vec<Looking>,
+    /// Who is not where a source says, for the sources.
+    pub(super) doubts: broadcast::Sender<NodeId>,
     /// Lanes that are carried now, of links and in memory.
     pub(super) lanes: usize,
     /// How many there have been, of links.
@@ -142,6 +144,7 @@ impl Hall {
             peers: BTreeMap::new(),
             addresses: BTreeMap::new(),
             sources,
+            doubts: broadcast::Sender::new(MAX_DOUBTS),
             lanes: 0,
             lanes_carried: 0,
             links_opened: 0,
@@ -278,6 +281,9 @@ impl Hall {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Doubts that wait for a busy source; older ones are dropped, and raised again at the next dial.
+const MAX_DOUBTS: usize = 64;
 
 impl std::fmt::Debug for Hall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
