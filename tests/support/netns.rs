@@ -10,6 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Set to `1` where a machine that allows no namespaces is a failure.
 const REQUIRED: &str = "MESHMQ_REQUIRE_NETNS";
 
+/// Tests that this machine cannot run fail here, instead of being skipped.
+pub fn is_required() -> bool {
+    std::env::var_os(REQUIRED).is_some_and(|value| value == "1")
+}
+
 /// Some hosts and networks.
 pub struct Lab {
     name: String,
@@ -25,7 +30,7 @@ impl Lab {
         let mut lab = Self { name, namespaces: Vec::new() };
         match lab.make(SWITCH) {
             Ok(()) => Some(lab),
-            Err(why) if std::env::var_os(REQUIRED).is_some_and(|value| value == "1") => {
+            Err(why) if is_required() => {
                 panic!("{test} needs network namespaces ({REQUIRED}=1): {why}")
             }
             Err(why) => {

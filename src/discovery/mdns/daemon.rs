@@ -31,18 +31,16 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// The first pass is over when there was no news for so long.
 const QUIET: Duration = Duration::from_millis(250);
-/// How often the nodes of a mesh ask anew, all together: by itself the daemon asks ever more rarely, up to an hour, and
-/// would not notice that a network is whole again. All hear the answers to one.
-const ASK: Duration = Duration::from_secs(30);
 /// With more instances than this nobody asks anew: the daemon would repeat all it knows at once, and cut off a listener
 /// that does not follow.
 const MAX_REPEATED: usize = 300;
 
 /// Advertises and listens until it is dropped.
-pub(super) async fn run(own: Advert, env: Env, found: Finder) {
+pub(super) async fn run(own: Advert, ask: Duration, env: Env, found: Finder) {
     let mut listening = Listening {
         sightings: Sightings::new(&own),
         own,
+        ask,
         env,
         found,
         interfaces: Vec::new(),
@@ -77,6 +75,7 @@ pub(super) async fn run(own: Advert, env: Env, found: Finder) {
 
 struct Listening {
     own: Advert,
+    ask: Duration,
     env: Env,
     found: Finder,
     sightings: Sightings,
@@ -105,7 +104,8 @@ impl Listening {
         let mut timer = self.env.timer();
         let began = self.env.now();
         let [least, most] = MDNS_FIRST_PASS;
-        let mut quiet = began + least;
+        // Who has just announced itself answers no question for a second: "nobody" takes longer to find out.
+        let mut quiet = began + most;
         let mut look = began + LOOK;
         let mut ask = began + self.ask_again();
         loop {
@@ -152,7 +152,7 @@ impl Listening {
                     if let Some(news) = self.handle(event) {
                         tracing::debug!(target: "meshmq::discovery", ?news, "by mDNS");
                         self.found.tell(news).await;
-                        quiet = quiet.max(self.env.now() + QUIET);
+                        quiet = (self.env.now() + QUIET).max(began + least);
                     }
                 }
                 node = doubts.next() => {
@@ -202,11 +202,11 @@ impl Listening {
         }
     }
 
-    /// When this node asks anew: so that all together ask as often as [`ASK`] says, and not at the same time.
+    /// When this node asks anew: all together ask as often as `ask` says, and not at the same time.
     fn ask_again(&self) -> Duration {
         // Without randomness all ask at once, which does little harm.
         let jitter = self.env.random_u64().unwrap_or(0) % 1024;
-        ASK.mul_f64((self.sightings.len() + 1) as f64 * (0.75 + jitter as f64 / 2048.0))
+        self.ask.mul_f64((self.sightings.len() + 1) as f64 * (0.75 + jitter as f64 / 2048.0))
     }
 }
 

@@ -13,6 +13,7 @@ mod daemon;
 mod sightings;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Advert, Finder, Source};
 use crate::env::{BoxFuture, Env};
@@ -24,13 +25,21 @@ use crate::env::{BoxFuture, Env};
 ///
 /// What is heard is a hint: at most 1,024 nodes with 16 addresses each, the nearest first. Records that run out say
 /// nothing about whether a node lives; one that cannot be reached where its record says has the record verified.
-#[derive(Debug, Clone, Default)]
-pub struct Mdns(());
+#[derive(Debug, Clone)]
+pub struct Mdns {
+    ask: Duration,
+}
 
 impl Mdns {
     /// Speaks on UDP port 5353, like all of multicast DNS, which it shares with others of this host.
     pub fn new() -> Self {
-        Self::default()
+        Self { ask: ASK }
+    }
+}
+
+impl Default for Mdns {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -40,9 +49,13 @@ impl Source for Mdns {
     }
 
     fn run(self: Arc<Self>, own: Advert, env: Env, found: Finder) -> BoxFuture<()> {
-        Box::pin(daemon::run(own, env, found))
+        Box::pin(daemon::run(own, self.ask, env, found))
     }
 }
+
+/// How often the nodes of a mesh ask the network anew, all together: all hear the answers to one. The crate itself asks
+/// ever more rarely, up to an hour apart, and would not notice that a network is whole again, or a peer back.
+const ASK: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -279,10 +280,14 @@ struct Running {
 
 impl Running {
     fn start(own: Advert) -> Self {
+        Self::start_source(own, Mdns::new())
+    }
+
+    fn start_source(own: Advert, source: Mdns) -> Self {
         let (tell, found) = mpsc::channel(64);
         let doubts = broadcast::Sender::new(4);
         let finder = Finder::new(0, tell, doubts.clone());
-        Self { task: tokio::spawn(Arc::new(Mdns::new()).run(own, Env::real(Handle::current()), finder)), found, doubts }
+        Self { task: tokio::spawn(Arc::new(source).run(own, Env::real(Handle::current()), finder)), found, doubts }
     }
 
     async fn next(&mut self) -> Found {
@@ -313,12 +318,12 @@ impl Drop for Running {
 }
 
 /// Where the process that a test kills is told which mesh it is in.
-const KILLED: &str = "MESHMQ_TEST_MDNS_TAG";
+const OTHER: &str = "MESHMQ_TEST_MDNS_TAG";
 
 /// Not a test of its own: the other process of the next one.
 #[tokio::test]
 async fn other_process() {
-    if let Some(tag) = std::env::var_os(KILLED) {
+    if let Some(tag) = std::env::var_os(OTHER) {
         let mut own = own(9);
         own.mesh_tag = tag.to_str().unwrap().parse::<u64>().unwrap().to_be_bytes();
         let mut running = Running::start(own);
@@ -338,13 +343,7 @@ async fn a_killed_nodes_record_is_dropped_when_it_is_doubted_and_a_live_ones_is_
     killed.mesh_tag = first.mesh_tag;
     let mut here = Running::start(first);
     let _live = Running::start(second.clone());
-    let mut process = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "discovery::mdns::tests::other_process"])
-        .env(KILLED, u64::from_be_bytes(killed.mesh_tag).to_string())
-        .stdout(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut process = start_process(&killed);
     let mut missing = vec![seen_at_its_port(&second), seen_at_its_port(&killed), Found::FirstPass];
     while !missing.is_empty() {
         let fact = here.fact().await;
@@ -357,6 +356,35 @@ async fn a_killed_nodes_record_is_dropped_when_it_is_doubted_and_a_live_ones_is_
     let began = Instant::now();
     assert_eq!(here.fact().await, withdrawn(&killed), "and nothing of the live one");
     assert!(began.elapsed() < Duration::from_secs(10), "its record would have lasted for two minutes");
+}
+
+#[tokio::test]
+async fn a_node_whose_record_was_dropped_is_seen_again_when_it_is_back() {
+    let mut own_tag = on_loopback(5);
+    own_tag.mesh_tag[7] = 2;
+    let stopped = Advert { mesh_tag: own_tag.mesh_tag, ..own(9) };
+    // The crate by itself would ask again after 1, 3, 7, 15 … seconds, and for nobody whom it has seen before.
+    let mut here = Running::start_source(own_tag, Mdns { ask: Duration::from_millis(500) });
+    assert_eq!(here.fact().await, Found::FirstPass);
+    let process = start_process(&stopped);
+    assert_eq!(here.fact().await, seen_at_its_port(&stopped));
+    let pid = Pid::from_raw(process.id().unwrap().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    here.doubts.send(stopped.node).unwrap();
+    assert_eq!(here.fact().await, withdrawn(&stopped));
+    kill_process(pid, Signal::CONT).unwrap();
+    assert_eq!(here.fact().await, seen_at_its_port(&stopped));
+}
+
+/// Starts [`other_process`] with this advert.
+fn start_process(advert: &Advert) -> tokio::process::Child {
+    tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "discovery::mdns::tests::other_process"])
+        .env(OTHER, u64::from_be_bytes(advert.mesh_tag).to_string())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
 }
 
 #[tokio::test]
