@@ -77,7 +77,9 @@ pub(crate) const MDNS_PEERS: usize = 1024;
 pub(crate) const MDNS_ADDRESSES: usize = 16;
 /// Most records that mDNS keeps, of whatever advertises on the network; beyond, it is started afresh.
 pub(crate) const MDNS_RECORDS: usize = 4096;
-/// The least that mDNS listens before its first pass is finished, and the most, while there is news or nobody.
-pub(crate) const MDNS_FIRST_PASS: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1200)];
+/// The least that mDNS listens before its first pass is finished.
+pub(crate) const MDNS_LISTENS: Duration = Duration::from_millis(500);
+/// The most that it does, while nobody is seen or there is still news.
+pub(crate) const MDNS_LISTENS_AT_MOST: Duration = Duration::from_millis(1200);
 /// A record that is doubted and not confirmed for so long is dropped.
 pub(crate) const MDNS_VERIFY: Duration = Duration::from_secs(3);

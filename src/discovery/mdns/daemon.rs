@@ -11,7 +11,7 @@ use super::advert;
 use super::sightings::Sightings;
 use crate::discovery::{Advert, Finder, Found};
 use crate::env::Env;
-use crate::wire::limits::{MDNS_FIRST_PASS, MDNS_RECORDS, MDNS_VERIFY};
+use crate::wire::limits::{MDNS_LISTENS, MDNS_LISTENS_AT_MOST, MDNS_RECORDS, MDNS_VERIFY};
 
 /// For people.
 const NO_MULTICAST: &str = "no multicast: no network interface of this host takes part; name the address of a peer, or \
@@ -103,13 +103,12 @@ impl Listening {
         let mut doubts = self.found.doubts();
         let mut timer = self.env.timer();
         let began = self.env.now();
-        let [least, most] = MDNS_FIRST_PASS;
         // Who has just announced itself answers no question for a second: "nobody" takes longer to find out.
-        let mut quiet = began + most;
+        let mut quiet = began + MDNS_LISTENS_AT_MOST;
         let mut look = began + LOOK;
         let mut ask = began + self.ask_again();
         loop {
-            let first_pass = (!self.first_pass).then(|| quiet.min(began + most));
+            let first_pass = (!self.first_pass).then(|| quiet.min(began + MDNS_LISTENS_AT_MOST));
             timer.set(Some(first_pass.map_or(look, |at| at.min(look))));
             tokio::select! {
                 biased;
@@ -152,7 +151,7 @@ impl Listening {
                     if let Some(news) = self.handle(event) {
                         tracing::debug!(target: "meshmq::discovery", ?news, "by mDNS");
                         self.found.tell(news).await;
-                        quiet = (self.env.now() + QUIET).max(began + least);
+                        quiet = (self.env.now() + QUIET).max(began + MDNS_LISTENS);
                     }
                 }
                 node = doubts.next() => {
