@@ -37,7 +37,7 @@ fn run(role: impl Future<Output = meshmq::Result<()>>) {
 fn builder() -> Builder {
     let variable = |name| std::env::var(name).expect("set by the bench");
     let key: MeshKey = variable("BENCH_KEY").parse().expect("a key");
-    Node::builder("bench").key(key).local_folder(variable("BENCH_FOLDER"))
+    Node::builder("bench").key(key).without_mdns().local_folder(variable("BENCH_FOLDER"))
 }
 
 async fn push(size: usize) -> meshmq::Result<()> {

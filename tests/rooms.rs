@@ -31,6 +31,8 @@ const WORDS: &[Word] = &[
     Word { word: "quinn", rooms: &["env", "link", "trust"], why: "the rooms `env`, `link` and `trust` hide QUIC" },
     Word { word: "rustls", rooms: &["env", "link", "trust"], why: "the rooms `env`, `link` and `trust` hide TLS" },
     Word { word: "rcgen", rooms: &["trust"], why: "certificates are made in `trust`" },
+    Word { word: "mdns_sd", rooms: &["discovery"], why: "what is heard on a network is bounded in `discovery`" },
+    Word { word: "if_addrs", rooms: &["discovery", "env"], why: WORLD },
     // `link` turns the world's certificate time into the type that quinn wants.
     Word { word: "SystemTime", rooms: &["env", "link"], why: WORLD },
     Word { word: "SystemTime::now", rooms: &["env"], why: WORLD },

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand};
 
 /// Messages between processes that find each other, trust each other and lose nothing.
 ///
 /// Programs of one user on one machine meet without any set-up: a mesh key is made on first use and kept in the user's
-/// configuration folder. On another machine, give the program that key and one address.
+/// configuration folder. Programs on other machines of the same network meet them once they have that key; elsewhere, give
+/// them one address as well.
 #[derive(Debug, Parser)]
 #[command(name = "meshmq", version, arg_required_else_help = true, max_term_width = 100, after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -144,6 +146,9 @@ pub(crate) struct CommonArgs {
     /// Address to listen on, IP:PORT; without it, any free port
     #[arg(long, value_name = "ADDR", env = "MESHMQ_LISTEN", help_heading = MESH)]
     pub(crate) listen: Option<SocketAddr>,
+    /// Neither be seen nor look for others on the network (mDNS)
+    #[arg(long, env = "MESHMQ_NO_MDNS", value_parser = FalseyValueParser::new(), help_heading = MESH)]
+    pub(crate) no_mdns: bool,
     /// What others see this node called
     #[arg(long, value_name = "NAME", help_heading = MESH)]
     pub(crate) name: Option<String>,
@@ -194,7 +199,7 @@ Exit codes:
   0 ok · 1 failed · 2 wrong usage · 3 timed out, or nobody was there · 4 refused · 130 interrupted
 
 Environment:
-  MESHMQ_MESH, MESHMQ_PEERS (comma-separated), MESHMQ_LISTEN    as the flags of these names
+  MESHMQ_MESH, MESHMQ_PEERS (comma-separated), MESHMQ_LISTEN, MESHMQ_NO_MDNS (1)    as the flags of these names
   MESHMQ_KEY, MESHMQ_KEY_FILE    the mesh key, or a file that holds it
   MESHMQ_LOG                     what the library logs, for example meshmq=debug
   NO_COLOR                       no colours";
@@ -238,12 +243,14 @@ mod tests {
 
     #[test]
     fn a_push_with_everything() {
-        let args = parse("meshmq push jobs a.txt - -0 -m shop --peer a:1 --peer b:2,c:3 --timeout 1.5s -vv").unwrap();
+        let args = parse("meshmq push jobs a.txt - -0 -m shop --peer a:1 --peer b:2,c:3 --no-mdns --timeout 1.5s -vv")
+            .unwrap();
         let Command::Push(push) = args.command else { panic!("not a push") };
         assert_eq!(push.files, [PathBuf::from("a.txt"), PathBuf::from("-")]);
         assert!(push.null && !push.whole);
         assert_eq!(push.common.mesh, "shop");
         assert_eq!(push.common.peers, ["a:1", "b:2", "c:3"]);
+        assert!(push.common.no_mdns);
         assert_eq!(push.common.timeout, Some(Duration::from_millis(1500)));
         assert_eq!(push.common.verbose, 2);
     }

@@ -25,6 +25,9 @@ pub(crate) async fn join(args: &CommonArgs, say: Say) -> anyhow::Result<Node> {
     let key = tokio::task::spawn_blocking(move || source.key(say)).await??;
     // Each command drains by itself and says what is left: the last drop has nothing to wait for.
     let mut builder = Node::builder(&args.mesh).key(key).max_message(MAX_MESSAGE).linger(Duration::ZERO);
+    if args.no_mdns {
+        builder = builder.without_mdns();
+    }
     if let Some(name) = &args.name {
         builder = builder.name(name);
     }

@@ -32,7 +32,7 @@ async fn main() -> Result<()> {
 /// The boss and three workers on one node: the same sockets, which meet in memory.
 async fn alone() -> Result<()> {
     // Looks for nobody, so that no worker of another terminal helps.
-    let node = Node::builder(MESH).without_local().await?;
+    let node = Node::builder(MESH).without_local().without_mdns().await?;
     for _ in 0..3 {
         let node = node.clone();
         tokio::spawn(async move { worker(&node).await });

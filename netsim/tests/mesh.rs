@@ -17,7 +17,7 @@ fn ordinary_nodes_differ_and_simulated_ones_do_not() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let ordinary = || {
         let listen = ([127, 0, 0, 1], 0).into();
-        let node = Node::builder("sim").key(MeshKey::from_bytes(KEY)).without_local().listen(listen);
+        let node = Node::builder("sim").key(MeshKey::from_bytes(KEY)).without_mdns().without_local().listen(listen);
         runtime.block_on(node.into_future()).unwrap().id()
     };
     let simulated = |seed| Sim::run(seed, async |sim: Sim| join(&sim.host("a")).await.id()).value;

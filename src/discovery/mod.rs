@@ -4,17 +4,19 @@
 pub(crate) mod exchange;
 mod fixed;
 mod local;
+mod mdns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::env::{BoxFuture, Env};
 use crate::id::NodeId;
 
 pub use fixed::{Fixed, InvalidPeer, PeerAddress};
 pub use local::Local;
+pub use mdns::Mdns;
 
 /// What a node tells others about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub struct Advert {
 
 /// Where hints come from. Each source runs as one task of the node and is dropped with it.
 pub trait Source: Send + Sync + 'static {
-    /// One word for people: `local`, `fixed`.
+    /// One word for people: `local`, `mdns`, `fixed`.
     fn name(&self) -> &'static str;
 
     /// Advertises `own`, and tells what is found until it is dropped. Dropping the future withdraws the advert.
@@ -72,11 +74,12 @@ pub enum Found {
 pub struct Finder {
     source: usize,
     found: mpsc::Sender<(usize, Found)>,
+    doubts: broadcast::Sender<NodeId>,
 }
 
 impl Finder {
-    pub(crate) fn new(source: usize, found: mpsc::Sender<(usize, Found)>) -> Self {
-        Self { source, found }
+    pub(crate) fn new(source: usize, found: mpsc::Sender<(usize, Found)>, doubts: broadcast::Sender<NodeId>) -> Self {
+        Self { source, found, doubts }
     }
 
     /// Tells the node; waits while the node is busy with earlier hints.
@@ -86,5 +89,31 @@ impl Finder {
     pub async fn tell(&self, found: Found) {
         // The node has ended: so will the source.
         let _ = self.found.send((self.source, found)).await;
+    }
+
+    /// What the node doubts from now on.
+    pub fn doubts(&self) -> Doubts {
+        Doubts(self.doubts.subscribe())
+    }
+}
+
+/// The nodes that are not where they are said to be, or no more: whoever keeps hints may want to look again.
+#[derive(Debug)]
+pub struct Doubts(broadcast::Receiver<NodeId>);
+
+impl Doubts {
+    /// Waits for the next one; for ever once the node has ended. It is told again as long as the node cannot be reached.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, no doubt is lost.
+    pub async fn next(&mut self) -> NodeId {
+        loop {
+            match self.0.recv().await {
+                Ok(node) => return node,
+                // It is told again.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
     }
 }

@@ -19,11 +19,11 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::{BoxFuture, Env, Network, Random};
-use crate::discovery::Local;
+use crate::discovery::{Local, Mdns};
 
 impl Env {
     /// The operating system's world, with tasks and timers on this tokio runtime. Both I/O and time have to be enabled
-    /// on it. Peers are looked for among the user's processes on this host.
+    /// on it. Peers are looked for among the user's processes on this host, and on its networks by mDNS.
     pub fn real(handle: Handle) -> Self {
         Self::on(RealRuntime { handle, ended: Arc::default() })
     }
@@ -31,7 +31,7 @@ impl Env {
     fn on(runtime: RealRuntime) -> Self {
         let network = Arc::new(RealNetwork(runtime.handle.clone()));
         Self {
-            sources: vec![Arc::new(Local::of_user())],
+            sources: vec![Arc::new(Local::of_user()), Arc::new(Mdns::new())],
             ..Self::new(
                 Arc::new(runtime),
                 network,

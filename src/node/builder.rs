@@ -28,6 +28,7 @@ use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESSAGE, MAX_MESSAGE_CEILING, M
 /// | [`identity_file`](Self::identity_file) | none: another identity after each start |
 /// | [`peer`](Self::peer) | none |
 /// | [`listen`](Self::listen) | a free port, on all addresses |
+/// | [`without_mdns`](Self::without_mdns) | nodes on the same network find each other |
 /// | [`local_folder`](Self::local_folder) | a folder of this user that goes with the session |
 /// | [`without_exchange`](Self::without_exchange) | peers tell each other where others are |
 /// | [`linger`](Self::linger) | 5 s |
@@ -41,6 +42,7 @@ pub struct Builder {
     identity: Option<PathBuf>,
     peers: Vec<String>,
     listen: Option<SocketAddr>,
+    mdns: bool,
     local: Where,
     linger: Duration,
     max_message: usize,
@@ -116,6 +118,7 @@ impl Builder {
             identity: None,
             peers: Vec::new(),
             listen: None,
+            mdns: true,
             local: Where::Default,
             linger: LINGER,
             max_message: MAX_MESSAGE,
@@ -160,6 +163,15 @@ impl Builder {
     /// The UDP address to listen on; port 0 takes a free one.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = Some(address);
+        self
+    }
+
+    /// Neither advertises itself on the networks of this host nor looks for others there.
+    ///
+    /// By default it does both, by multicast DNS. Everybody there can then see that it is there; what it says is its id,
+    /// its port and the tag of its mesh.
+    pub fn without_mdns(mut self) -> Self {
+        self.mdns = false;
         self
     }
 
@@ -238,6 +250,9 @@ impl Builder {
             }
             Where::Nowhere => sources.retain(|source| source.name() != LOCAL),
         }
+        if !self.mdns {
+            sources.retain(|source| source.name() != MDNS);
+        }
         sources.extend(peers.into_iter().map(|peer| Arc::new(Fixed::new(peer)) as Arc<dyn Source>));
 
         let mesh = Mesh::derive(&key, &self.mesh).map_err(|error| JoinError::Trust(error.to_string()))?;
@@ -306,8 +321,9 @@ fn open(env: &Env, credentials: &Credentials, listen: Option<SocketAddr>) -> Res
 fn start(hall: &Arc<Hall>, sources: Vec<Arc<dyn Source>>, advert: &Advert) {
     let env = &hall.env;
     let (tell, found) = mpsc::channel(HINTS);
+    let doubts = hall.lock().doubts.clone();
     for (nth, source) in sources.into_iter().enumerate() {
-        let running = source.run(advert.clone(), env.clone(), Finder::new(nth, tell.clone()));
+        let running = source.run(advert.clone(), env.clone(), Finder::new(nth, tell.clone(), doubts.clone()));
         let over = hall.over.clone();
         env.spawn(async move {
             tokio::select! {
@@ -338,5 +354,7 @@ impl fmt::Debug for Builder {
 
 /// The name of the source that finds processes of this host.
 const LOCAL: &str = "local";
+/// The name of the one that finds nodes on the network.
+const MDNS: &str = "mdns";
 /// Hints that wait for a busy node; their sources wait then.
 const HINTS: usize = 64;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
@@ -70,6 +70,8 @@ pub(super) struct State {
     pub(super) sources: Vec<Looking>,
     /// When peers are told about others.
     pub(super) exchange_at: Option<Instant>,
+    /// Who is not where a source says, for the sources.
+    pub(super) doubts: broadcast::Sender<NodeId>,
     /// Lanes that are carried now, of links and in memory.
     pub(super) lanes: usize,
     /// How many there have been, of links.
@@ -148,6 +150,7 @@ impl Hall {
             addresses: BTreeMap::new(),
             sources,
             exchange_at: None,
+            doubts: broadcast::Sender::new(MAX_DOUBTS),
             lanes: 0,
             lanes_carried: 0,
             links_opened: 0,
@@ -285,6 +288,9 @@ impl Hall {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Doubts that wait for a busy source; older ones are dropped, and raised again at the next dial.
+const MAX_DOUBTS: usize = 64;
 
 impl std::fmt::Debug for Hall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

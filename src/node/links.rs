@@ -56,6 +56,9 @@ pub struct Peer {
     pub name: String,
     /// Where it is.
     pub address: SocketAddr,
+    /// What has told this node of it first: `local`, `mdns`, `address` (one that was given), or `peer` where the peer has
+    /// found this node.
+    pub found_by: &'static str,
     /// The current estimate of the time that a packet and its acknowledgement take.
     pub round_trip: Duration,
     /// How many sockets it has told of.
@@ -324,6 +327,7 @@ impl Hall {
             id: connected.peer,
             name: state.peers.get(&connected.peer).map_or_else(String::new, |peer| peer.name.clone()),
             address: connected.connection.remote_address(),
+            found_by: state.peers.get(&connected.peer).and_then(|peer| peer.found_by).unwrap_or(BY_PEER),
             round_trip: connected.connection.round_trip(),
             sockets: connected.session.sockets().len(),
         };
@@ -332,6 +336,9 @@ impl Hall {
         infos
     }
 }
+
+/// How a peer was found that has found this node.
+const BY_PEER: &str = "peer";
 
 impl Carried {
     pub(super) fn insert(&self, lane: u64, end: Arc<dyn LaneEnd>) {

@@ -58,7 +58,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Joins the mesh of this name with this user's key: on this host other programs of this user are found.
+    /// Joins the mesh of this name with this user's key: other programs of this user are found on this host, and those
+    /// with the same key on its networks.
     ///
     /// The same as [`builder(mesh)`](Self::builder) with every default.
     ///

@@ -26,6 +26,8 @@ pub(super) struct Peer {
     /// Where it was authenticated in this life of ours, the latest first.
     proven: Vec<SocketAddr>,
     pub(super) pace: Pace,
+    /// What has told of it first; `None`: it has found this node.
+    pub(super) found_by: Option<&'static str>,
     /// Since when there is no link.
     unlinked: Instant,
     /// What went wrong at last, so that the same is told once.
@@ -54,6 +56,7 @@ impl Peer {
             hints: BTreeMap::new(),
             told: BTreeMap::new(),
             proven: Vec::new(),
+            found_by: None,
             pace: Pace::new(first_dial(own, node, now)),
             unlinked: now,
             trouble: None,
@@ -211,11 +214,13 @@ impl Hall {
         }
         addresses.truncate(MAX_ADDRESSES);
         let linked = state.is_connected(node);
+        let found_by = state.sources.get(source).map(|looking| looking.name);
         let peer = state.peer(self.id, node, now);
         if addresses.is_empty() {
             peer.hints.remove(&source);
             return;
         }
+        peer.found_by = peer.found_by.or(found_by);
         let hint = Hint { incarnation, addresses };
         let known = peer.hints.insert(source, hint).is_some_and(|old| old.incarnation == incarnation);
         if !known && !linked {
@@ -241,6 +246,7 @@ impl Hall {
         for connection in dead {
             self.end_connection(state, now, connection, CloseCode::Done, "its process has ended");
         }
+        let _ = state.doubts.send(node);
     }
 
     /// Dials whom it is time to dial, and says when that is next.
@@ -374,10 +380,18 @@ impl Hall {
                     address.pace.end(adopted.is_some());
                     address.node = adopted.or(address.node);
                 }
+                if let Some(peer) = adopted.and_then(|node| state.peers.get_mut(&node)) {
+                    peer.found_by.get_or_insert(BY_ADDRESS);
+                }
             }
             Wanted::Peer(node) => {
+                let linked = state.is_connected(node);
                 if let Some(peer) = state.peers.get_mut(&node) {
                     peer.pace.end(adopted == Some(node));
+                    if !linked && peer.pace.due().is_some() {
+                        // Nobody is there, or nobody that it was said to be: whoever has said so may look again.
+                        let _ = state.doubts.send(node);
+                    }
                     if adopted.is_some_and(|other| other != node) {
                         // Somebody else is there now.
                         peer.proven.retain(|known| *known != at);
@@ -451,6 +465,8 @@ enum Wanted {
     Peer(NodeId),
 }
 
+/// How a peer was found that a fixed address has led to.
+const BY_ADDRESS: &str = "address";
 /// How much later the larger id dials, so that one handshake is the normal case.
 const YIELD: Duration = Duration::from_millis(250);
 /// Between the dials to two addresses of one peer.

@@ -64,7 +64,7 @@ fn loopback() -> SocketAddr {
 }
 
 fn node(key: &MeshKey) -> Builder {
-    Node::builder("test").key(key.clone()).listen(loopback())
+    Node::builder("test").key(key.clone()).without_mdns().listen(loopback())
 }
 
 async fn on_board(key: &MeshKey, board: &Board) -> Node {
@@ -98,6 +98,54 @@ async fn until(node: &Node, condition: impl Fn() -> bool) {
     }
 }
 
+/// Says that somebody is where nobody is, and tells of the doubts that come of it.
+struct Liar {
+    nobody: NodeId,
+    doubted: watch::Sender<Option<NodeId>>,
+}
+
+impl Source for Liar {
+    fn name(&self) -> &'static str {
+        "liar"
+    }
+
+    fn run(self: Arc<Self>, _: Advert, _: Env, found: Finder) -> BoxFuture<()> {
+        Box::pin(async move {
+            let mut doubts = found.doubts();
+            let addresses = vec![(Ipv4Addr::LOCALHOST, 9).into()];
+            found.tell(Found::Seen { node: Some(self.nobody), incarnation: None, addresses }).await;
+            self.doubted.send_replace(Some(doubts.next().await));
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_source_hears_of_it_when_nobody_is_where_it_says() {
+    let nobody = NodeId::from_bytes([9; 32]);
+    let liar = Arc::new(Liar { nobody, doubted: watch::Sender::new(None) });
+    let mut doubted = liar.doubted.subscribe();
+    let mut env = world(None);
+    env.sources.push(liar);
+    let _node = node(&key()).env(env).await.unwrap();
+    assert_eq!(*doubted.wait_for(Option::is_some).await.unwrap(), Some(nobody));
+}
+
+#[tokio::test]
+async fn a_peer_tells_how_it_was_found() {
+    let (key, board) = (key(), Board::default());
+    let seen = on_board(&key, &board).await;
+    let seeing = on_board(&key, &board).await;
+    let address = seen.local_addr().to_string();
+    let told = node(&key).env(world(None)).peer(&address).await.unwrap();
+    for (node, peers) in [(&seen, 2), (&seeing, 1), (&told, 1)] {
+        node.wait_for_peers(peers).await.unwrap();
+    }
+    let found_by = |node: &Node, peer: &Node| node.peers().iter().find(|found| found.id == peer.id()).unwrap().found_by;
+    assert_eq!(found_by(&seeing, &seen), "board");
+    assert_eq!(found_by(&told, &seen), "address");
+    assert_eq!(found_by(&seen, &told), "peer", "it has found this node");
+}
+
 #[tokio::test]
 async fn sockets_meet_in_every_order() {
     let (key, board) = (key(), Board::default());
@@ -126,7 +174,8 @@ async fn processes_of_one_host_meet_in_a_folder_and_notice_an_end_at_once() {
     // Made by the first of them, for this user alone.
     let folder = place.path().join("run");
     // Each on a thread of its own, all at once.
-    let joining = (0..8).map(|_| Node::builder("test").key(key.clone()).local_folder(&folder).into_future());
+    let joining =
+        (0..8).map(|_| Node::builder("test").key(key.clone()).without_mdns().local_folder(&folder).into_future());
     let nodes: Vec<Node> = futures_util::future::join_all(joining).await.into_iter().map(Result::unwrap).collect();
     for node in &nodes {
         node.wait_for_peers(7).await.unwrap();
@@ -385,7 +434,14 @@ async fn the_last_drop_waits_for_what_somebody_can_take() {
     let application = std::thread::spawn(move || {
         let run = tokio::runtime::Builder::new_current_thread().build().unwrap();
         run.block_on(async {
-            let node = Node::builder("test").key(key).without_local().listen(loopback()).peer(&at).await.unwrap();
+            let node = Node::builder("test")
+                .key(key)
+                .without_mdns()
+                .without_local()
+                .listen(loopback())
+                .peer(&at)
+                .await
+                .unwrap();
             let push = node.push("jobs").await.unwrap();
             for job in 0..1_000 {
                 push.send(format!("{job}")).await.unwrap();

@@ -72,3 +72,16 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 pub(crate) const SETTLING: Duration = Duration::from_millis(1500);
 /// After this long without a peer a node says what it tried, and a socket that it has nobody to talk to.
 pub(crate) const LONELY_AFTER: Duration = Duration::from_secs(5);
+
+/// Most nodes of the mesh that are known by mDNS at a time; likewise most of all others that are counted.
+pub(crate) const MDNS_PEERS: usize = 1024;
+/// Most addresses of such a node; the nearest stay.
+pub(crate) const MDNS_ADDRESSES: usize = 16;
+/// Most records that mDNS keeps, of whatever advertises on the network; beyond, it is started afresh.
+pub(crate) const MDNS_RECORDS: usize = 4096;
+/// The least that mDNS listens before its first pass is finished.
+pub(crate) const MDNS_LISTENS: Duration = Duration::from_millis(500);
+/// The most that it does, while nobody is seen or there is still news.
+pub(crate) const MDNS_LISTENS_AT_MOST: Duration = Duration::from_millis(1200);
+/// A record that is doubted and not confirmed for so long is dropped.
+pub(crate) const MDNS_VERIFY: Duration = Duration::from_secs(3);

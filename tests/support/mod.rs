@@ -1,6 +1,8 @@
 //! Real processes for black-box tests: the test binary runs itself again in a role, and they talk over pipes by lines.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+pub mod netns;
+
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -38,6 +40,11 @@ impl Role {
 
     /// The node of the role, in the mesh of the test.
     pub fn builder(&self) -> Builder {
+        self.on_networks().without_mdns()
+    }
+
+    /// The same for one that also looks for others on its networks.
+    pub fn on_networks(&self) -> Builder {
         let key: MeshKey = std::env::var("MESHMQ_TEST_KEY").unwrap().parse().unwrap();
         Node::builder("test").key(key).local_folder(std::env::var("MESHMQ_TEST_FOLDER").unwrap())
     }
@@ -70,13 +77,22 @@ impl Place {
     }
 
     pub fn builder(&self) -> Builder {
-        Node::builder("test").key(self.key.clone()).local_folder(self.path())
+        Node::builder("test").key(self.key.clone()).without_mdns().local_folder(self.path())
     }
 
     /// Starts a process in a role: the test function of that name, which begins with `Role::of`.
     pub fn start(&self, role: &str, args: &[&dyn std::fmt::Display]) -> Process {
+        self.start_by(Command::new(std::env::current_exe().unwrap()), role, args)
+    }
+
+    /// The same on a host of its own.
+    pub fn start_on(&self, lab: &netns::Lab, host: &str, role: &str, args: &[&dyn std::fmt::Display]) -> Process {
+        self.start_by(lab.command(host, std::env::current_exe().unwrap()), role, args)
+    }
+
+    fn start_by(&self, mut command: Command, role: &str, args: &[&dyn std::fmt::Display]) -> Process {
         let args: Vec<String> = args.iter().map(|arg| arg.to_string()).collect();
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = command
             .args(["--exact", role, "--nocapture", "--test-threads=1"])
             .env("MESHMQ_TEST_ROLE", role)
             .env("MESHMQ_TEST_ARGS", args.join("\u{1f}"))

@@ -70,6 +70,7 @@ async fn story(args: &DemoArgs, plan: &Plan, crew: &mut Crew, show: &mut Show) -
     let node = Node::builder(MESH)
         .key(crew.key())
         .name("first")
+        .without_mdns()
         .local_folder(crew.folder())
         .listen(LOOPBACK)
         .linger(Duration::ZERO)

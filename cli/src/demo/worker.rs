@@ -23,6 +23,7 @@ pub(crate) async fn work() -> anyhow::Result<()> {
     let node = Node::builder(MESH)
         .key(start.key.parse()?)
         .name(&start.name)
+        .without_mdns()
         .local_folder(start.folder)
         .listen(LOOPBACK)
         .linger(Duration::ZERO)

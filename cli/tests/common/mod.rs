@@ -74,7 +74,9 @@ impl User {
             .current_dir(self.home())
             .env("HOME", self.home())
             .env("XDG_CONFIG_HOME", self.config())
-            .env("XDG_RUNTIME_DIR", self.runtime());
+            .env("XDG_RUNTIME_DIR", self.runtime())
+            // Tests of the network have one of their own; these stay on this machine.
+            .env("MESHMQ_NO_MDNS", "1");
         command
     }
 }

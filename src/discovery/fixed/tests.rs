@@ -3,7 +3,7 @@ use std::sync::Mutex;
 
 use quinn::AsyncUdpSocket;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use super::*;
 use crate::env::Network;
@@ -30,7 +30,7 @@ fn start(peer: &str, answers: Vec<io::Result<Vec<SocketAddr>>>) -> mpsc::Receive
     let own = Advert { mesh_tag: [0; 8], node: NodeId::from_bytes([0; 32]), incarnation: 1, port: 1, bound };
     let (tell, found) = mpsc::channel(16);
     let source = Arc::new(Fixed::new(peer.parse().unwrap()));
-    tokio::spawn(source.run(own, env, Finder::new(0, tell)));
+    tokio::spawn(source.run(own, env, Finder::new(0, tell, broadcast::Sender::new(1))));
     found
 }
 

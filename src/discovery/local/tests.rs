@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -26,7 +26,11 @@ impl Running {
     fn start(folder: &Path, own: Advert) -> Self {
         let (tell, found) = mpsc::channel(64);
         let source = Arc::new(Local::in_folder(folder.to_owned()));
-        let task = tokio::spawn(source.run(own, Env::real(Handle::current()), Finder::new(0, tell)));
+        let task = tokio::spawn(source.run(
+            own,
+            Env::real(Handle::current()),
+            Finder::new(0, tell, broadcast::Sender::new(1)),
+        ));
         Self { task, found }
     }
 
