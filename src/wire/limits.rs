@@ -72,3 +72,8 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 pub(crate) const SETTLING: Duration = Duration::from_millis(1500);
 /// After this long without a peer a node says what it tried, and a socket that it has nobody to talk to.
 pub(crate) const LONELY_AFTER: Duration = Duration::from_secs(5);
+
+/// How soon after an answer a node answers the next question for its status on the same link.
+pub(crate) const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Most sockets that a node tells of in its status; how many more there are is told.
+pub(crate) const MAX_STATUS_SOCKETS: usize = 512;
