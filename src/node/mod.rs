@@ -142,6 +142,12 @@ impl Node {
         self.host.hall.status_of(node, timeout).await
     }
 
+    /// What this node has done to find others and what came of it, for people who wonder why somebody is missing.
+    pub fn search_report(&self) -> String {
+        let hall = &self.host.hall;
+        hall.lonely_report(&hall.lock())
+    }
+
     /// What happens in the mesh, from what is still remembered on.
     pub fn events(&self) -> Events {
         self.host.hall.ring.reader()
