@@ -74,8 +74,13 @@ mod wire;
 pub use error::{Closed, Error, HandleError, InvalidChannel, OpenError, Result, SendError, SendErrorKind};
 pub use id::{InvalidNodeId, NodeId};
 pub use message::{Delivery, Message, MessageId};
-pub use node::{Builder, Event, Events, JoinError, Node, Peer, Undelivered, UndeliveredMessage};
-pub use observe::{Metrics, PullMetrics, PullerMetrics, PushMetrics, PusherMetrics, SocketFigures, SocketMetrics};
+pub use node::{
+    Builder, Channel, ChannelSockets, Event, Events, JoinError, Node, Peer, Undelivered, UndeliveredMessage,
+};
+pub use observe::{
+    LinkStatus, Metrics, NoStatus, NodeSnapshot, NodeStatus, PullMetrics, PullerMetrics, PushMetrics, PusherMetrics,
+    Rates, Snapshot, SocketFigures, SocketMetrics, SocketStatus,
+};
 pub use socket::{Deliveries, Flush, Handled, Permit, Pull, PullBuilder, Push, PushBuilder, Send};
 pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};
 

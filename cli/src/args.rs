@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Push(PushArgs),
     /// Receive messages: print each on a line, or run a command for each
     Pull(PullArgs),
+    /// Show what the mesh does: its nodes, links and channels, and the figures of every socket
+    Ls(LsArgs),
     /// Make, show or take over the mesh key
     Key(KeyArgs),
     /// Run a whole mesh of processes on this machine, doing real work
@@ -85,6 +87,28 @@ pub(crate) struct PullArgs {
     /// Print a NUL byte after each message instead of a line break
     #[arg(short = '0', long = "null", conflicts_with = "json")]
     pub(crate) null: bool,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Shows the whole mesh, from any place in it: nodes, links, channels and their sockets with what waits and what moves.
+///
+/// Joins the mesh to look, asks every node, and waits a second to see how fast messages pass. It is itself left out of the
+/// picture; others see a node called `meshmq ls`. A node that does not answer within --timeout (2 s) is shown as such.
+/// Where nobody else is there, the exit code is 3.
+///
+/// OLDEST is how long the oldest message that is not settled has waited; FULL how much of its bound a socket uses. IN/S and
+/// HANDLED/S are messages a second. RETURNED, FAILED and the like count since a socket was opened, and are shown where
+/// there is something to count.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = LS_EXAMPLES)]
+pub(crate) struct LsArgs {
+    /// Look again each second: on a terminal a live picture, elsewhere one after the other
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Show each link, however many there are
+    #[arg(short, long)]
+    pub(crate) links: bool,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -155,7 +179,8 @@ pub(crate) struct CommonArgs {
     /// Give up, with exit code 3, when this command has waited so long and nothing has moved: 500ms, 5s, 2m, 1h
     #[arg(long, value_name = "D", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
-    /// Print one JSON object a line: messages (`body`, or `body_base64` where it is not UTF-8), or push's summary
+    /// Print one JSON object a line: messages (`body`, or `body_base64` where it is not UTF-8), push's summary, or the
+    /// picture of ls
     #[arg(long)]
     pub(crate) json: bool,
     /// Say nothing on standard error but errors
@@ -193,6 +218,7 @@ Examples:
   meshmq pull jobs                      print messages as they come; start as many of these as you like
   seq 1000 | meshmq push jobs           send a thousand; ends when all are handled
   meshmq pull jobs --exec ./resize      run a command for each
+  meshmq ls                             see what the mesh does
   meshmq demo                           see it work
 
 Exit codes:
@@ -219,6 +245,13 @@ Examples:
   meshmq pull -0 images | xargs -0 -n1 resize
   meshmq pull jobs --exec 'curl -sf -d @- http://localhost:8080/jobs' --jobs 8
   meshmq pull jobs --peer build-1.lan:7000";
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  meshmq ls
+  meshmq ls --watch
+  meshmq ls --json | jq '.nodes[].status.sockets[]? | select(.kind == \"push\") | {channel, queued, oldest_s}'
+  meshmq ls -m shop --peer build-1.lan:7000";
 
 const KEY_EXAMPLES: &str = "\
 Examples:
@@ -267,6 +300,7 @@ mod tests {
             "meshmq pull jobs --exec true --json",
             "meshmq pull jobs --no-such-flag",
             "meshmq pull jobs --timeout 5parsecs",
+            "meshmq ls jobs",
             "meshmq key",
             "meshmq key show --key meshkey1abc",
             "meshmq demo . --workers 1",

@@ -9,6 +9,7 @@ mod demo;
 mod exec;
 mod exit;
 mod key;
+mod ls;
 mod mesh;
 mod news;
 mod output;
@@ -55,6 +56,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Push(args) => with_signals(async |signals| push::run(args, signals).await).await,
         Command::Pull(args) => with_signals(async |signals| pull::run(args, signals).await).await,
+        Command::Ls(args) => with_signals(async |signals| ls::run(args, signals).await).await,
         Command::Demo(args) => with_signals(async |signals| demo::run(args, signals).await).await,
         Command::DemoWorker => demo::work().await.map(|()| Exit::Ok),
         Command::Key(args) => key::run(args),
@@ -76,6 +78,7 @@ fn log(command: &Command) {
     let verbose = match command {
         Command::Push(args) => args.common.verbose,
         Command::Pull(args) => args.common.verbose,
+        Command::Ls(args) => args.common.verbose,
         _ => 0,
     };
     let filter = match std::env::var("MESHMQ_LOG") {

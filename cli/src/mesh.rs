@@ -18,8 +18,15 @@ pub(crate) const MAX_MESSAGE: usize = 16 << 20;
 /// How long the end of a command waits for answers and accepted work to arrive.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
-/// A node of the mesh that the user asked for.
+/// A node of the mesh that the user asked for. What happens in the mesh is told on standard error.
 pub(crate) async fn join(args: &CommonArgs, say: Say) -> anyhow::Result<Node> {
+    let node = enter(args, say).await?;
+    tokio::spawn(news::tell(node.events(), say));
+    Ok(node)
+}
+
+/// The same, without a word of what happens.
+pub(crate) async fn enter(args: &CommonArgs, say: Say) -> anyhow::Result<Node> {
     let source = KeySource::find(args.key_file.clone())?;
     // Standard input may be a terminal where nobody types.
     let key = tokio::task::spawn_blocking(move || source.key(say)).await??;
@@ -39,7 +46,6 @@ pub(crate) async fn join(args: &CommonArgs, say: Say) -> anyhow::Result<Node> {
     }
     let node = builder.await.map_err(refused_to_join)?;
     say.detail(format_args!("node {} of mesh {:?} on {}", node.id(), node.mesh(), node.local_addr()));
-    tokio::spawn(news::tell(node.events(), say));
     Ok(node)
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use meshmq::Node;
 use tokio::time::sleep;
 
+use crate::ls;
 use crate::output::Say;
 use crate::signals::Signals;
 
@@ -87,7 +88,9 @@ impl<'a> Waiting<'a> {
     }
 
     fn peers(&self) -> String {
-        let peers = self.node.peers();
+        let mut peers = self.node.peers();
+        // Who only looks is no news, and helps nobody.
+        peers.retain(|peer| peer.name != ls::NAME);
         let mesh = self.node.mesh();
         if peers.is_empty() {
             return format!("no other node of mesh {mesh:?} is in sight");

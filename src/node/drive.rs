@@ -160,6 +160,12 @@ impl Hall {
         let connected = state.connections.get_mut(&id)?;
         let ending = connected.session.handle_timeout(self.env.now(), connection.received(), owed);
         connected.say.notify_one();
+        let asked = connected.session.owes_status(self.env.now());
+        drop(state);
+        if asked {
+            // Sooner after the last answer than it may be told again.
+            self.answer_status(id);
+        }
         ending.map(End::from)
     }
 

@@ -18,7 +18,7 @@ use crate::id::{NodeId, SocketId};
 use crate::link::{CloseCode, Connection, LinkLost};
 use crate::pattern::lane::LaneEnd;
 use crate::session::{ConnectionId, Heard, Session, Verdict};
-use crate::wire::control::{Control, Hello, MAX_ADDRESSES, REVISION, SocketEntry};
+use crate::wire::control::{Control, Hello, MAX_ADDRESSES, REVISION, SocketEntry, Status};
 use crate::wire::limits::MAX_HANDSHAKES;
 
 /// A connection whose peer is proven.
@@ -40,6 +40,10 @@ pub(super) struct Connected {
     pub(super) allowed: u32,
     pub(super) carried: Arc<Carried>,
     pub(super) gossip: Gossip,
+    /// Since when it is the link.
+    pub(super) opened_at: Option<Instant>,
+    /// Who waits for the peer's status.
+    pub(super) status: Vec<oneshot::Sender<Box<Status>>>,
 }
 
 /// The lanes that a link carries, both ways, for the question whether something is owed.
@@ -132,6 +136,8 @@ impl Hall {
             allowed: 0,
             carried: Arc::default(),
             gossip: Gossip::default(),
+            opened_at: None,
+            status: Vec::new(),
         };
         let drive = self.clone().drive(id, connection, connected.say.clone(), connected.opened.clone(), closed);
         state.connections.insert(id, connected);
@@ -171,6 +177,16 @@ impl Hall {
                 self.handle_peers(state, now, id, peers);
                 drop(guard);
                 self.changed.notify_one();
+            }
+            Heard::StatusAsk => {
+                drop(guard);
+                self.answer_status(id);
+            }
+            Heard::Status(status) => {
+                for waiting in connected.status.drain(..) {
+                    // Whoever waited may have left.
+                    let _ = waiting.send(status.clone());
+                }
             }
             Heard::Goodbye(reason) => {
                 if let Some(peer) = state.peers.get_mut(&node) {
@@ -226,6 +242,7 @@ impl Hall {
         let own: Vec<SocketEntry> = state.sockets.values().map(|socket| socket.entry.clone()).collect();
         let Some(connected) = state.connections.get_mut(&id) else { return };
         connected.open = true;
+        connected.opened_at = Some(now);
         connected.connection.admitted();
         let grants = connected.connection.grants();
         let visible = own.into_iter().filter(|entry| grants.allows(entry.kind.matching(), &entry.channel));

@@ -8,6 +8,7 @@
 //! | `links`, `drive` | what is said on a connection, and what becomes of it? |
 //! | `exchange` | what do peers tell each other about others? |
 //! | `routes` | which lanes have to be? |
+//! | `status` | what does the mesh do? |
 //! | `supervisor` | what is it time for? |
 //! | `events`, `nearest` | what is worth telling? |
 //! | `leave` | how does it end? |
@@ -23,6 +24,7 @@ mod nearest;
 mod pace;
 mod peers;
 mod routes;
+mod status;
 mod supervisor;
 
 use std::fmt;
@@ -37,10 +39,11 @@ pub use events::{Event, Events};
 pub(crate) use hall::{Hall, Registered, SocketSpec};
 pub use leave::{Undelivered, UndeliveredMessage};
 pub use links::Peer;
+pub use status::{Channel, ChannelSockets};
 
 use crate::env::OwnThread;
 use crate::id::NodeId;
-use crate::observe::Metrics;
+use crate::observe::{Metrics, NoStatus, NodeStatus, Snapshot};
 use crate::socket::{PullBuilder, PushBuilder};
 use crate::trust::Identity;
 use leave::Leaving;
@@ -110,6 +113,40 @@ impl Node {
     /// The peers with which there is a link now, by id.
     pub fn peers(&self) -> Vec<Peer> {
         self.host.hall.peer_infos()
+    }
+
+    /// The channels that this node knows of: of its own sockets, and of those of its peers that it may meet. By name.
+    pub fn channels(&self) -> Vec<Channel> {
+        self.host.hall.channels()
+    }
+
+    /// The whole mesh, as far as this node knows it: asks every peer for its links and sockets, all at once, and waits for
+    /// their answers, at most for `timeout`. Who has not answered by then is in it without a [status](NodeStatus).
+    ///
+    /// A node answers the same peer once a second at most: who asks sooner waits for the rest of it, so `timeout` should be
+    /// above that. After a start, [`settled`](Self::settled) first waits until the peers are there.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again at any time.
+    pub async fn snapshot(&self, timeout: Duration) -> Snapshot {
+        self.host.hall.snapshot(timeout).await
+    }
+
+    /// What one node tells of itself: as in a [`snapshot`](Self::snapshot). This node itself answers at once.
+    ///
+    /// # Errors
+    /// [`NoStatus`] says why there is none.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again at any time.
+    pub async fn status_of(&self, node: NodeId, timeout: Duration) -> Result<NodeStatus, NoStatus> {
+        self.host.hall.status_of(node, timeout).await
+    }
+
+    /// What this node has done to find others and what came of it, for people who wonder why somebody is missing.
+    pub fn search_report(&self) -> String {
+        let hall = &self.host.hall;
+        hall.lonely_report(&hall.lock())
     }
 
     /// What happens in the mesh, from what is still remembered on.

@@ -1,6 +1,6 @@
 //! Who is in the mesh, where they may be reached, and who has to be dialled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -133,6 +133,13 @@ impl State {
         if !self.is_connected(node) && self.peers.get(&node).is_some_and(Peer::is_nowhere) {
             self.peers.remove(&node);
         }
+    }
+
+    /// The sources that have found this node.
+    pub(super) fn found_by(&self, node: NodeId) -> BTreeSet<&'static str> {
+        let hinted = self.peers.get(&node).into_iter().flat_map(|peer| peer.hints.keys());
+        let named = self.addresses.values().filter(|address| address.node == Some(node)).map(|address| &address.source);
+        hinted.chain(named).filter_map(|source| self.sources.get(*source)).map(|source| source.name).collect()
     }
 
     /// There is a connection with the peer, whether it is the link or may become it.

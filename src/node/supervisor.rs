@@ -10,7 +10,6 @@ use super::hall::{Hall, State};
 use super::nearest::nearest;
 use crate::discovery::Found;
 use crate::id::NodeId;
-use crate::wire::control::SocketKind;
 use crate::wire::limits::{LONELY_AFTER, SETTLING};
 
 impl Hall {
@@ -92,20 +91,9 @@ impl Hall {
             if alone && !told {
                 let missing = own.kind.matching();
                 let nearest = nearest(&own.channel, Self::channels_of(state, missing)).map(str::to_owned);
-                self.emit(Event::ChannelAlone { channel: own.channel, missing: name(missing), nearest });
+                self.emit(Event::ChannelAlone { channel: own.channel, missing: missing.name(), nearest });
             }
         }
         state.sockets.values().filter_map(|socket| socket.alone_at).min()
-    }
-}
-
-fn name(kind: SocketKind) -> &'static str {
-    match kind {
-        SocketKind::Push => "push",
-        SocketKind::Pull => "pull",
-        SocketKind::Publisher => "publisher",
-        SocketKind::Subscriber => "subscriber",
-        SocketKind::Requester => "requester",
-        SocketKind::Replier => "replier",
     }
 }

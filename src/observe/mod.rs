@@ -1,6 +1,12 @@
 //! What a node does, in figures that are exact at the moment they are taken.
 
+mod snapshot;
+
+use std::time::Duration;
+
 use crate::id::NodeId;
+
+pub use snapshot::{LinkStatus, NoStatus, NodeSnapshot, NodeStatus, Rates, Snapshot, SocketStatus};
 
 /// Figures of a node, from [`Node::metrics`](crate::Node::metrics).
 #[derive(Debug, Clone, Default)]
@@ -58,6 +64,13 @@ pub struct PushMetrics {
     pub exhausted: u64,
     /// Bytes of bodies queued and in flight.
     pub bytes: u64,
+    /// The most messages that may be queued and in flight.
+    pub bound_messages: u64,
+    /// The most bytes of them.
+    pub bound_bytes: u64,
+    /// How long ago the oldest unsettled message was accepted; `None` where none is unsettled. Exact to a quarter of a
+    /// second, and where the socket has had unsettled messages for long, to a 64th of that time.
+    pub oldest: Option<Duration>,
     /// Answers that said a message failed.
     pub nacked: u64,
     /// Messages that came back without having been handed out.
@@ -98,6 +111,10 @@ pub struct PullMetrics {
     pub waiting: u64,
     /// Messages in the application's hands, unanswered.
     pub in_hand: u64,
+    /// The most messages that may be waiting and in hand, where [`prefetch`](crate::PullBuilder::prefetch) says so.
+    pub prefetch: Option<u64>,
+    /// How long ago the oldest message that is unanswered here arrived; `None` where there is none.
+    pub oldest: Option<Duration>,
     /// Answers that were acknowledgements.
     pub acked: u64,
     /// Answers that said a message failed.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::*};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -91,6 +91,8 @@ pub(super) struct Draft {
     pub(super) chunks: Vec<Bytes>,
     pub(super) rare: Rare,
     pub(super) bytes: u64,
+    /// When it arrived in full.
+    pub(super) at: Option<Instant>,
 }
 
 impl Draft {
@@ -112,6 +114,7 @@ impl Draft {
             chunks: self.chunks.clone(),
             rare: later(&mut self.rare),
             bytes,
+            at: self.at,
         };
         self.rare.jumps.retain(|(index, _)| *index < at);
         self.rare.marks.retain(|(index, _)| *index < at);

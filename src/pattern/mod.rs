@@ -1,5 +1,6 @@
 //! WHO: the pure rules of each pattern. Time, randomness and limits come in as arguments; no runtime, no network, no clock.
 
+pub(crate) mod age;
 pub(crate) mod batch;
 pub(crate) mod lane;
 pub(crate) mod pull;

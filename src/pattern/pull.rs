@@ -150,6 +150,8 @@ struct Work {
 #[derive(Debug)]
 struct Watched {
     batch: Arc<Batch>,
+    /// When it arrived.
+    at: Option<Instant>,
     /// Everything before this entry is told.
     front: u32,
     /// Some beyond `front` are told: their state says which.
@@ -294,6 +296,17 @@ impl Inbox {
         let answered = counts.acked + counts.nacked + counts.rejected;
         let in_hand = counts.handed.saturating_sub(answered + counts.orphaned);
         (counts, unanswered.saturating_sub(in_hand), in_hand)
+    }
+
+    /// When the oldest message arrived that is not answered.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        let lanes: Vec<_> = lock(&self.shared).lanes.values().cloned().collect();
+        let oldest = |lane: &Arc<LaneIn>| {
+            let work = lock(&lane.work);
+            let batch = work.batches.values().next().map(|watched| watched.at);
+            batch.or_else(|| work.held.front().map(|draft| draft.at))?
+        };
+        lanes.iter().filter_map(oldest).min()
     }
 
     /// Each lane's sender, with what it has sent and what is unanswered of it.

@@ -23,11 +23,12 @@ mod settle;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::intake::{Intake, Refused};
+use super::age::Ages;
 use super::lane::LanePeer;
 use super::segment::{Fresh, Segment};
 use crate::id::NodeId;
@@ -57,6 +58,9 @@ pub(crate) struct Flight {
     share: u64,
     spares: Vec<BytesMut>,
     max_failures: Option<u32>,
+    ages: Ages,
+    /// When it is looked next how far the sequences have come; `None`: at the next accept, which wakes the dispatcher.
+    look: Option<Instant>,
     /// Messages that somebody waits for.
     tracked: BTreeSet<u64>,
     pub(crate) counts: Counts,
@@ -292,6 +296,24 @@ impl Flight {
             .chain(self.segments.front().map(|segment| segment.first))
             .chain(self.returned.keys().next().copied())
             .min()
+    }
+
+    /// Looks, if it is time to, how far the sequences have come, and says when that is next. With `None` the next accept
+    /// wakes the dispatcher, which is to ask again then.
+    pub(crate) fn look(&mut self, intake: &Mutex<Intake>, now: Instant) -> Option<Instant> {
+        if self.look.is_none_or(|at| at <= now) {
+            let mut intake = lock(intake);
+            let unsettled = self.lowest_unsettled().unwrap_or(u64::MAX).min(intake.first_queued());
+            self.look = self.ages.note(now, intake.next_sequence(), unsettled);
+            intake.parked |= self.look.is_none();
+        }
+        self.look
+    }
+
+    /// How long ago the oldest message was accepted that is unsettled; `None`: none is.
+    pub(crate) fn oldest(&self, intake: &Intake, now: Instant) -> Option<Duration> {
+        let unsettled = self.lowest_unsettled().unwrap_or(u64::MAX).min(intake.first_queued());
+        (unsettled < intake.next_sequence()).then(|| self.ages.age(now, unsettled))
     }
 }
 

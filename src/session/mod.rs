@@ -15,6 +15,7 @@
 
 mod arbiter;
 mod liveness;
+mod status;
 mod table;
 
 use std::collections::BTreeMap;
@@ -23,11 +24,12 @@ use std::time::Instant;
 
 use crate::id::{NodeId, SocketId};
 use crate::wire::Violation;
-use crate::wire::control::{Control, Hello, MAX_PEERS_PART, PeerEntry, Peers, SocketEntry};
+use crate::wire::control::{Control, Hello, MAX_PEERS_PART, PeerEntry, Peers, SocketEntry, Status};
 use crate::wire::limits::ADMISSION_DEADLINE;
 
 pub(crate) use arbiter::{Arbiter, ConnectionId, Verdict};
 use liveness::{Liveness, Pulse};
+use status::Asks;
 pub(crate) use table::Change;
 use table::{Heard as HeardTable, Told};
 
@@ -50,6 +52,7 @@ pub(crate) struct Session {
     heard: HeardTable,
     /// What the peer is still to be told of others, the last word on each.
     peers: BTreeMap<NodeId, Vec<SocketAddr>>,
+    asks: Asks,
     liveness: Liveness,
 }
 
@@ -79,6 +82,10 @@ pub(crate) enum Heard {
     Sockets(Change),
     /// Where the peer's own peers may be reached.
     Peers(Vec<PeerEntry>),
+    /// The peer wants to know this node's status; for [`Session::answer_status`], once [`Session::owes_status`].
+    StatusAsk,
+    /// The peer's status, which was asked for.
+    Status(Box<Status>),
     /// The peer leaves, for this reason.
     Goodbye(String),
     /// Nothing that the node has to act on.
@@ -113,6 +120,7 @@ impl Session {
             told: Told::default(),
             heard: HeardTable::default(),
             peers: BTreeMap::new(),
+            asks: Asks::default(),
             liveness: Liveness::new(now),
         }
     }
@@ -142,6 +150,14 @@ impl Session {
             (Control::Sockets(_), _) => Err(Violation("sockets before Admitted")),
             (Control::Peers(Peers { peers }), State::Open | State::Leaving) => Ok(Heard::Peers(peers)),
             (Control::Peers(_), _) => Err(Violation("peers before Admitted")),
+            (Control::StatusAsk, State::Open | State::Leaving) => {
+                self.asks.handle_ask()?;
+                Ok(Heard::StatusAsk)
+            }
+            (Control::Status(part), State::Open | State::Leaving) => {
+                Ok(self.asks.handle_status(part)?.map_or(Heard::Nothing, Heard::Status))
+            }
+            (Control::StatusAsk | Control::Status(_), _) => Err(Violation("a status before Admitted")),
             (Control::Ping, _) => Ok(Heard::Nothing),
             (Control::Goodbye { reason }, _) => {
                 self.state = State::Leaving;
@@ -185,6 +201,21 @@ impl Session {
         self.peers.insert(node, addresses);
     }
 
+    /// Asks the peer for its status; while an answer is still to come, that one will do.
+    pub(crate) fn ask_status(&mut self) {
+        self.asks.ask();
+    }
+
+    /// The peer has asked for this node's status, and may be told now.
+    pub(crate) fn owes_status(&self, now: Instant) -> bool {
+        self.is_open() && self.asks.is_due(now)
+    }
+
+    /// Tells the peer this node's status, where it [is owed](Self::owes_status).
+    pub(crate) fn answer_status(&mut self, now: Instant, status: Status) {
+        self.asks.answer(now, status);
+    }
+
     /// Says goodbye as the last frame.
     pub(crate) fn leave(&mut self, reason: &str) {
         self.goodbye.get_or_insert_with(|| reason.into());
@@ -207,6 +238,14 @@ impl Session {
             let next = std::iter::from_fn(|| self.peers.pop_first()).take(MAX_PEERS_PART);
             let peers = next.map(|(node, addresses)| PeerEntry { node, addresses }).collect();
             return Some(Control::Peers(Peers { peers }));
+        }
+        if self.state == State::Open {
+            if self.asks.poll_ask() {
+                return Some(Control::StatusAsk);
+            }
+            if let Some(part) = self.asks.next_part() {
+                return Some(Control::Status(Box::new(part)));
+            }
         }
         if std::mem::take(&mut self.ping) {
             return Some(Control::Ping);

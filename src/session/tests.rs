@@ -4,8 +4,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::control::{MAX_PART, MAX_PEERS_PART, PeerEntry, Peers, SocketKind, Sockets};
-use crate::wire::limits::{IDLE_LIVENESS, LIVENESS, MAX_SOCKETS, PING_INTERVAL};
+use crate::wire::control::{MAX_PART, MAX_PEERS_PART, PeerEntry, Peers, SocketFigures, SocketKind, Sockets};
+use crate::wire::limits::{IDLE_LIVENESS, LIVENESS, MAX_SOCKETS, MAX_STATUS_SOCKETS, PING_INTERVAL};
 
 fn hello(incarnation: u64, live: bool, links: u64) -> Hello {
     Hello { revision: 1, name: String::new(), incarnation, live, links, max_message: 1, addresses: Vec::new() }
@@ -44,7 +44,14 @@ fn what_is_out_of_order_ends_the_connection() {
     let now = Instant::now();
     let greeting = |frame| Session::new(now, true, hello(1, false, 0)).handle_frame(now, frame);
     let peers = || Control::Peers(Peers { peers: Vec::new() });
-    for early in [Control::Admitted, Control::Ping, Control::Sockets(Sockets::default()), peers()] {
+    for early in [
+        peers(),
+        Control::Admitted,
+        Control::Ping,
+        Control::Sockets(Sockets::default()),
+        Control::StatusAsk,
+        Control::Status(Box::default()),
+    ] {
         assert!(greeting(early.clone()).is_err(), "{early:?} before Hello");
     }
     for arbitrates in [true, false] {
@@ -53,6 +60,8 @@ fn what_is_out_of_order_ends_the_connection() {
         assert!(session.handle_frame(now, Control::Hello(hello(2, false, 0))).is_err());
         assert!(session.handle_frame(now, Control::Sockets(Sockets::default())).is_err());
         assert!(session.handle_frame(now, peers()).is_err());
+        assert!(session.handle_frame(now, Control::StatusAsk).is_err());
+        assert!(session.handle_frame(now, Control::Status(Box::default())).is_err());
         assert_eq!(session.handle_frame(now, Control::Admitted).is_err(), arbitrates, "only the arbiter asks first");
         assert_eq!(session.handle_frame(now, Control::Ping), Ok(Heard::Nothing));
     }
@@ -219,6 +228,83 @@ fn tables_over_their_limits_end_the_link() {
     assert_eq!(results.iter().position(Result::is_err), Some(MAX_SOCKETS));
 }
 
+fn status(sockets: u64) -> Status {
+    let socket = |id| SocketFigures { id: SocketId(id), channel: "jobs".into(), ..SocketFigures::default() };
+    Status { sockets: (0..sockets).map(socket).collect(), ..Status::default() }
+}
+
+#[test]
+fn a_status_is_asked_for_and_told_in_parts() {
+    let now = Instant::now();
+    let (mut a, mut b) = admitted_pair(now);
+    a.ask_status();
+    a.ask_status();
+    assert_eq!(frames(&mut a), [Control::StatusAsk], "one question at a time");
+    assert!(!b.owes_status(now));
+    assert_eq!(b.handle_frame(now, Control::StatusAsk), Ok(Heard::StatusAsk));
+    assert!(b.owes_status(now));
+    b.answer_status(now, status(100));
+    assert!(!b.owes_status(now));
+    let parts = frames(&mut b);
+    assert!(parts.len() > 1);
+    for (nth, part) in parts.iter().enumerate() {
+        a.ask_status();
+        assert_eq!(frames(&mut a), [], "the answer to the first question will do");
+        match a.handle_frame(now, part.clone()).unwrap() {
+            Heard::Nothing => assert!(nth + 1 < parts.len()),
+            heard => assert_eq!((heard, nth + 1), (Heard::Status(Box::new(status(100))), parts.len())),
+        }
+    }
+    assert!(a.handle_frame(now, Control::Status(Box::default())).is_err(), "it did not ask again");
+    a.ask_status();
+    assert_eq!(frames(&mut a), [Control::StatusAsk]);
+}
+
+#[test]
+fn a_status_is_told_once_a_second() {
+    let start = Instant::now();
+    let (mut a, mut b) = admitted_pair(start);
+    let mut told = Vec::new();
+    for tenth in 0..40 {
+        let now = start + Duration::from_millis(100) * tenth;
+        a.ask_status();
+        for frame in frames(&mut a) {
+            assert_eq!(b.handle_frame(now, frame), Ok(Heard::StatusAsk));
+        }
+        if b.owes_status(now) {
+            b.answer_status(now, status(1));
+        }
+        // One that was made at the same time, for the same question.
+        b.answer_status(now, status(1));
+        for frame in frames(&mut b) {
+            told.push(tenth);
+            assert!(matches!(a.handle_frame(now, frame), Ok(Heard::Status(_))));
+        }
+    }
+    assert_eq!(told, [0, 10, 20, 30]);
+}
+
+#[test]
+fn who_asks_twice_or_tells_unasked_or_too_much_loses_the_link() {
+    let now = Instant::now();
+    let (mut a, mut b) = admitted_pair(now);
+    assert!(a.handle_frame(now, Control::Status(Box::default())).is_err(), "it did not ask");
+    b.handle_frame(now, Control::StatusAsk).unwrap();
+    assert!(b.handle_frame(now, Control::StatusAsk).is_err(), "before the answer is made");
+    let (_, mut b) = admitted_pair(now);
+    b.handle_frame(now, Control::StatusAsk).unwrap();
+    b.answer_status(now, status(100));
+    b.poll_frame().unwrap();
+    assert!(b.handle_frame(now, Control::StatusAsk).is_err(), "before the answer is written");
+
+    let (mut a, _) = admitted_pair(now);
+    a.ask_status();
+    frames(&mut a);
+    let part = Control::Status(Box::new(Status { more: true, ..status(20) }));
+    let results: Vec<_> = (0..100).map(|_| a.handle_frame(now, part.clone())).collect();
+    assert_eq!(results.iter().position(Result::is_err), Some(MAX_STATUS_SOCKETS / 20));
+}
+
 #[test]
 fn goodbye_is_last() {
     let now = Instant::now();
@@ -379,6 +465,8 @@ impl World {
                         node.arbiter.handle_admitted(now, connection, hello);
                     }
                     Heard::Sockets(_) | Heard::Peers(_) | Heard::Goodbye(_) | Heard::Nothing => {}
+                    Heard::StatusAsk => session.answer_status(now, Status::default()),
+                    Heard::Status(_) => {}
                 }
                 self.flush();
             }
@@ -414,6 +502,12 @@ impl World {
             }
             (4, _) => self.restart(pick % 2),
             (5, _) => self.pass(Duration::from_millis(400)),
+            (6, Some(one)) => {
+                if let Some(session) = self.nodes[pick % 2].sessions.get_mut(&one) {
+                    session.ask_status();
+                }
+                self.flush();
+            }
             (_, Some(one)) => self.deliver(pick % 2, one),
         }
     }

@@ -64,7 +64,13 @@ impl PullBuilder {
             return Err(OpenError::Zero { what: "prefetch" });
         }
         let inbox = Inbox::new(self.prefetch.map(|messages| messages as u64), self.hall.max_message());
-        let core = Arc::new(Core { channel: self.channel.clone(), inbox, pushers: Connected::new() });
+        let core = Arc::new(Core {
+            channel: self.channel.clone(),
+            prefetch: self.prefetch,
+            inbox,
+            pushers: Connected::new(),
+            env: self.hall.env().clone(),
+        });
         let spec = SocketSpec { kind: SocketKind::Pull, channel: self.channel, slots: self.prefetch.is_some() };
         let mut id = None;
         let registered = self.hall.register(spec, |socket| {

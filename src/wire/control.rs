@@ -3,6 +3,8 @@
 //! A frame is a kind (one byte), a length (varint) and that many bytes of MessagePack: one map with named fields.
 //! Unknown fields are ignored and frames of unknown kinds from [`SKIPPABLE`] are skipped: so later revisions can add.
 
+mod status;
+
 use std::net::SocketAddr;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -13,6 +15,8 @@ use super::Violation;
 use super::limits::{MAX_CHANNEL, MAX_CONTROL_FRAME, MAX_NODE_NAME, MAX_REASON};
 use super::{scan, varint};
 use crate::id::{NodeId, SocketId};
+
+pub(crate) use status::{LinkEntry, MAX_FOUND, SocketFigures, SocketText, Status};
 
 /// The revision of the protocol that this code speaks, told in [`Hello`]. A peer of a higher one is spoken to as
 /// before: what it adds is ignored or skipped here.
@@ -46,6 +50,10 @@ pub(crate) enum Control {
         /// For people.
         reason: String,
     },
+    /// The peer is to tell of its links and sockets.
+    StatusAsk,
+    /// It tells.
+    Status(Box<Status>),
 }
 
 /// Who is at this end of a connection.
@@ -77,7 +85,6 @@ pub(crate) struct Peers {
 /// A peer of the sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PeerEntry {
-    #[serde(with = "node_id")]
     pub(crate) node: NodeId,
     /// Where it may be reached, the likeliest first. Empty: the sender has no link with it any more.
     #[serde(with = "addresses")]
@@ -153,6 +160,18 @@ impl SocketKind {
         }
     }
 
+    /// Its name, as on the wire.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Pull => "pull",
+            Self::Publisher => "publisher",
+            Self::Subscriber => "subscriber",
+            Self::Requester => "requester",
+            Self::Replier => "replier",
+        }
+    }
+
     /// Sockets of this kind open the lanes; those of the matching kind accept them.
     pub(crate) fn opens_lane(self) -> bool {
         matches!(self, Self::Push | Self::Publisher | Self::Requester)
@@ -171,8 +190,10 @@ const ADMITTED: u8 = 0x02;
 const SOCKETS: u8 = 0x03;
 const PING: u8 = 0x04;
 const GOODBYE: u8 = 0x05;
-/// Who does not know it skips it, and meets nobody by it.
+// From here on a node skips what it does not know: it meets nobody by Peers, and answers no question for its status.
 const PEERS: u8 = 0x40;
+const STATUS_ASK: u8 = 0x41;
+const STATUS: u8 = 0x42;
 
 /// Appends a frame.
 pub(crate) fn encode(frame: &Control, out: &mut BytesMut) {
@@ -183,6 +204,8 @@ pub(crate) fn encode(frame: &Control, out: &mut BytesMut) {
         Control::Ping => (PING, to_map(&Nothing {})),
         Control::Peers(peers) => (PEERS, to_map(peers)),
         Control::Goodbye { reason } => (GOODBYE, to_map(&Goodbye { reason: shortened(reason) })),
+        Control::StatusAsk => (STATUS_ASK, to_map(&Nothing {})),
+        Control::Status(status) => (STATUS, to_map(status)),
     };
     debug_assert!(map.len() <= MAX_CONTROL_FRAME && scan::scan(&map).is_ok(), "a frame that a peer would refuse");
     out.reserve(map.len() + 5);
@@ -209,7 +232,7 @@ pub(crate) fn split(buffer: &mut BytesMut) -> Result<Option<Control>, Violation>
         if buffer.len() < end {
             return Ok(None);
         }
-        let known = kind < SKIPPABLE || kind == PEERS;
+        let known = kind < SKIPPABLE || matches!(kind, PEERS | STATUS_ASK | STATUS);
         let frame = known.then(|| decode(kind, &buffer[start..end]));
         buffer.advance(end);
         if let Some(frame) = frame {
@@ -242,7 +265,7 @@ fn decode(kind: u8, map: &[u8]) -> Result<Control, Violation> {
     Ok(match kind {
         HELLO => {
             let hello: Hello = from_map(map)?;
-            if hello.name.len() > MAX_NODE_NAME || hello.name.chars().any(char::is_control) {
+            if hello.name.len() > MAX_NODE_NAME || has_control(&hello.name) {
                 return Err(Violation("a node's name above its length or with control characters"));
             }
             if hello.addresses.len() > MAX_ADDRESSES {
@@ -265,6 +288,12 @@ fn decode(kind: u8, map: &[u8]) -> Result<Control, Violation> {
                 return Err(Violation("more addresses than a node may have"));
             }
             Control::Peers(peers)
+        }
+        STATUS_ASK => from_map::<Nothing>(map).map(|_| Control::StatusAsk)?,
+        STATUS => {
+            let status: Box<Status> = from_map(map)?;
+            status.check()?;
+            Control::Status(status)
         }
         _ => {
             let goodbye: Goodbye = from_map(map)?;
@@ -300,7 +329,11 @@ fn from_map<'a, T: Deserialize<'a>>(map: &'a [u8]) -> Result<T, Violation> {
 
 /// 1 to 255 bytes of UTF-8 without control characters.
 fn is_channel(name: &str) -> bool {
-    (1..=MAX_CHANNEL).contains(&name.len()) && !name.chars().any(char::is_control)
+    (1..=MAX_CHANNEL).contains(&name.len()) && !has_control(name)
+}
+
+fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
 }
 
 /// As much of the text as a reason may hold.
@@ -324,21 +357,6 @@ fn known_entries<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Ve
         Some(SocketEntry { id, kind, channel, slots })
     });
     Ok(known.collect())
-}
-
-/// A node id as its text.
-mod node_id {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::id::NodeId;
-
-    pub(super) fn serialize<S: Serializer>(node: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(node)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NodeId, D::Error> {
-        <&str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
 }
 
 /// Addresses as text, `ip:port` or `[ip]:port`: serde's own form is an enum of byte arrays.

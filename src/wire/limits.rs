@@ -85,3 +85,7 @@ pub(crate) const MDNS_LISTENS: Duration = Duration::from_millis(500);
 pub(crate) const MDNS_LISTENS_AT_MOST: Duration = Duration::from_millis(1200);
 /// A record that is doubted and not confirmed for so long is dropped.
 pub(crate) const MDNS_VERIFY: Duration = Duration::from_secs(3);
+/// How soon after an answer a node answers the next question for its status on the same link.
+pub(crate) const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Most sockets that a node tells of in its status; how many more there are is told.
+pub(crate) const MAX_STATUS_SOCKETS: usize = 512;

@@ -112,7 +112,7 @@ impl LaneEnd for PullLane {
         if finished { Poll::Ready(Outgoing::Finish) } else { Poll::Pending }
     }
 
-    fn handle_incoming(&self, _now: Instant, chunks: &mut [Bytes]) -> Result<(), Violation> {
+    fn handle_incoming(&self, now: Instant, chunks: &mut [Bytes]) -> Result<(), Violation> {
         let lane = &self.0;
         let mut work = lock(&lane.work);
         let work = &mut *work;
@@ -122,10 +122,10 @@ impl LaneEnd for PullLane {
             work.splitter.feed(&mut draft, std::mem::take(chunk), &mut control)?;
             if draft.entries.len() >= BATCH {
                 let next = work.splitter.draft(work.pool.pop().unwrap_or_default());
-                work.arrived(lane, std::mem::replace(&mut draft, next))?;
+                work.arrived(lane, std::mem::replace(&mut draft, next), now)?;
             }
         }
-        work.arrived(lane, draft)?;
+        work.arrived(lane, draft, now)?;
         for frame in control {
             work.handle_control(lane, &frame)?;
         }
@@ -176,7 +176,8 @@ impl LaneEnd for PullLane {
 
 impl Work {
     /// What one read brought; more than the credit allows is a breach.
-    fn arrived(&mut self, lane: &Arc<LaneIn>, draft: Draft) -> Result<(), Violation> {
+    fn arrived(&mut self, lane: &Arc<LaneIn>, mut draft: Draft, now: Instant) -> Result<(), Violation> {
+        draft.at = Some(now);
         self.received_bytes += draft.bytes;
         if self.splitter.received() > self.credit - self.waived
             || self.received_bytes > self.credit_bytes + lane.inbox.max_message as u64
@@ -207,9 +208,10 @@ impl Work {
         }
         let number = self.next_number;
         self.next_number += 1;
+        let at = draft.at;
         let batch = Arc::new(Batch::new(draft, number, lane.clone()));
         let end = batch.count();
-        self.batches.insert(number, Watched { batch: batch.clone(), front: 0, sparse: false, end });
+        self.batches.insert(number, Watched { batch: batch.clone(), at, front: 0, sparse: false, end });
         if self.draining {
             return;
         }

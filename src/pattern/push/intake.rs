@@ -111,6 +111,10 @@ impl Intake {
         self.next_sequence
     }
 
+    pub(crate) fn bound(&self) -> Amount {
+        self.bound
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::env::Env;
 use crate::observe::{PullMetrics, PusherMetrics, SocketFigures, SocketMetrics};
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
 use crate::pattern::pull::{Inbox, PullLane};
@@ -15,8 +16,10 @@ use crate::wire::control::{OpenLane, SocketKind};
 /// The socket itself.
 pub(super) struct Core {
     pub(super) channel: String,
+    pub(super) prefetch: Option<usize>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) pushers: Connected,
+    pub(super) env: Env,
 }
 
 impl Core {
@@ -27,6 +30,8 @@ impl Core {
             handed: counts.handed,
             waiting,
             in_hand,
+            prefetch: self.prefetch.map(|messages| messages as u64),
+            oldest: self.inbox.oldest().map(|at| self.env.now().saturating_duration_since(at)),
             acked: counts.acked,
             nacked: counts.nacked,
             rejected: counts.rejected,

@@ -57,7 +57,8 @@ impl Core {
     pub(super) async fn run(self: Arc<Self>) {
         let mut timer = self.env.timer();
         while !self.gone.load(Acquire) {
-            timer.set(self.turn(|_, _| ()).1);
+            let (look, due) = self.turn(|flight, now| flight.look(&self.intake.0, now));
+            timer.set(look.into_iter().chain(due).min());
             tokio::select! {
                 biased;
                 () = self.work.notified() => {}
@@ -299,6 +300,9 @@ impl Core {
             rejected: counts.rejected,
             exhausted: counts.exhausted,
             bytes: intake.used().bytes,
+            bound_messages: intake.bound().messages,
+            bound_bytes: intake.bound().bytes,
+            oldest: board.flight.oldest(&intake, self.env.now()),
             nacked: counts.nacked,
             returned: counts.unhanded,
             redelivered: counts.redelivered,

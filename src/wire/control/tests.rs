@@ -3,7 +3,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::limits::{MAX_CONTROL_DEPTH, MAX_CONTROL_ELEMENTS};
+use crate::id::NodeId;
+use crate::wire::limits::{MAX_CONTROL_DEPTH, MAX_CONTROL_ELEMENTS, MAX_LINKS, MAX_STATUS_SOCKETS};
 
 fn hello() -> Hello {
     Hello {
@@ -37,6 +38,51 @@ fn sockets() -> Sockets {
 fn peers() -> Peers {
     let entry = |node, addresses| PeerEntry { node: NodeId::from_bytes([node; 32]), addresses };
     Peers { peers: vec![entry(7, hello().addresses), entry(8, Vec::new())] }
+}
+
+fn status() -> Status {
+    let link = LinkEntry {
+        node: NodeId::from_bytes([7; 32]),
+        name: "worker-1".into(),
+        address: SocketText("192.0.2.7:4100".parse().unwrap()),
+        round_trip_us: 250,
+        age_ms: 61_000,
+        found: vec!["local".into(), "fixed".into()],
+    };
+    Status {
+        version: "0.1.0".into(),
+        uptime_ms: 3_600_000,
+        links: vec![link],
+        sockets: vec![push_figures(), pull_figures()],
+        sockets_left_out: 9,
+        ..Status::default()
+    }
+}
+
+fn push_figures() -> SocketFigures {
+    SocketFigures {
+        id: SocketId(1),
+        kind: "push".into(),
+        channel: "jobs".into(),
+        peers: 2,
+        queued: 3,
+        in_flight: 4,
+        bytes: 700,
+        bound_messages: 100_000,
+        bound_bytes: 64 << 20,
+        total: 1000,
+        handled: 990,
+        nacked: 5,
+        returned: 6,
+        redelivered: 11,
+        rejected: 2,
+        exhausted: 1,
+        oldest_ms: Some(1500),
+    }
+}
+
+fn pull_figures() -> SocketFigures {
+    SocketFigures { id: SocketId(2), kind: "pull".into(), channel: "räume".into(), ..SocketFigures::default() }
 }
 
 fn open() -> OpenLane {
@@ -89,6 +135,18 @@ fn vectors_run_both_ways() {
         ("ping", Control::Ping),
         ("peers", Control::Peers(peers())),
         ("goodbye", Control::Goodbye { reason: "shut down".into() }),
+        ("status-ask", Control::StatusAsk),
+        ("status", Control::Status(Box::new(status()))),
+        (
+            "status-part",
+            Control::Status(Box::new(Status {
+                more: true,
+                links: Vec::new(),
+                sockets: Vec::new(),
+                sockets_left_out: 0,
+                ..status()
+            })),
+        ),
     ] {
         let bytes = vector(name);
         assert_eq!(encoded(&frame), bytes, "{name} encodes to other bytes");
@@ -109,6 +167,10 @@ fn vectors_of_a_later_revision_are_understood() {
     let mut buffer = BytesMut::from(&vector("later-socket-kind")[..]);
     let known = Sockets { opened: vec![entry(1, SocketKind::Push, "jobs", false)], ..Sockets::default() };
     assert_eq!(split(&mut buffer), Ok(Some(Control::Sockets(known))), "the unknown entry is left out");
+    let mut buffer = BytesMut::from(&vector("later-status")[..]);
+    let known =
+        Status { sockets: vec![push_figures(), SocketFigures { kind: "stream".into(), ..pull_figures() }], ..status() };
+    assert_eq!(split(&mut buffer), Ok(Some(Control::Status(Box::new(known)))), "unknown keys are ignored");
 }
 
 #[test]
@@ -123,6 +185,10 @@ fn vectors_that_end_the_link() {
         "bad-missing-field",
         "bad-channel-empty",
         "bad-channel-control",
+        "bad-status-word",
+        "bad-status-address",
+        "bad-status-channel",
+        "bad-status-node",
     ] {
         let mut buffer = BytesMut::from(&vector(name)[..]);
         assert!(split(&mut buffer).is_err(), "{name} was accepted");
@@ -151,6 +217,64 @@ fn the_largest_part_is_within_the_limits() {
     for frame in [Control::Sockets(part), Control::Peers(peers)] {
         assert_eq!(split(&mut encoded(&frame)), Ok(Some(frame)));
     }
+}
+
+#[test]
+fn the_largest_status_is_told_in_parts_within_the_limits() {
+    let link = |nth: u64| LinkEntry {
+        node: NodeId::from_bytes([0xff; 32]),
+        name: "n".repeat(MAX_NODE_NAME),
+        address: SocketText("[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535".parse().unwrap()),
+        round_trip_us: u64::MAX,
+        age_ms: nth,
+        found: vec!["s".repeat(status::MAX_WORD); MAX_FOUND],
+    };
+    let most = u64::MAX;
+    let socket = |nth: u64| SocketFigures {
+        id: SocketId(nth),
+        kind: "k".repeat(status::MAX_WORD),
+        channel: "c".repeat(MAX_CHANNEL),
+        peers: most,
+        queued: most,
+        in_flight: most,
+        bytes: most,
+        bound_messages: most,
+        bound_bytes: most,
+        total: most,
+        handled: most,
+        nacked: most,
+        returned: most,
+        redelivered: most,
+        rejected: most,
+        exhausted: most,
+        oldest_ms: Some(most),
+    };
+    let whole = Status {
+        version: "v".repeat(status::MAX_WORD),
+        uptime_ms: most,
+        links: (0..MAX_LINKS as u64).map(link).collect(),
+        sockets: (0..MAX_STATUS_SOCKETS as u64).map(socket).collect(),
+        links_left_out: most,
+        sockets_left_out: most,
+        ..Status::default()
+    };
+    let mut parts = whole.clone().into_parts().into_iter();
+    let mut heard = parts.next().unwrap();
+    for part in std::iter::once(heard.clone()).chain(parts.clone()) {
+        let frame = Control::Status(Box::new(part));
+        assert_eq!(split(&mut encoded(&frame)), Ok(Some(frame)));
+    }
+    for part in parts {
+        assert!(heard.more);
+        heard.extend(part).unwrap();
+    }
+    assert_eq!(heard, whole, "in order, and nothing is missing");
+
+    assert_eq!(Status::default().into_parts(), [Status::default()], "nothing to tell is told too");
+    let mut more = whole.clone();
+    assert!(more.extend(Status { sockets: vec![socket(0)], ..Status::default() }).is_err());
+    let mut more = whole;
+    assert!(more.extend(Status { links: vec![link(0)], ..Status::default() }).is_err());
 }
 
 #[test]
@@ -206,7 +330,7 @@ fn announced_lengths_cost_nothing() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_taken_or_refused(kind in 0_u8..0x42, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_taken_or_refused(kind in 0_u8..0x44, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let mut buffer = framed(kind, &bytes);
         let _ = split(&mut buffer);
         let _ = decode_open(&bytes);
@@ -215,10 +339,12 @@ proptest! {
     }
 
     #[test]
-    fn any_damaged_frame_is_taken_or_refused(at in 0_usize..100, with in any::<u8>()) {
-        let mut buffer = encoded(&Control::Sockets(sockets()));
-        let at = at % buffer.len();
-        buffer[at] = with;
-        let _ = split(&mut buffer);
+    fn any_damaged_frame_is_taken_or_refused(at in 0_usize..1000, with in any::<u8>()) {
+        for frame in [Control::Sockets(sockets()), Control::Status(Box::new(status()))] {
+            let mut buffer = encoded(&frame);
+            let at = at % buffer.len();
+            buffer[at] = with;
+            let _ = split(&mut buffer);
+        }
     }
 }

@@ -1,0 +1,161 @@
+//! `meshmq ls`: the mesh in a picture, from any place in it.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use common::{Process, User, run};
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value;
+
+/// A pusher with three lines that nobody takes, and a puller that has nothing to do; both are seen by the other.
+fn mesh(user: &User) -> (Process, Process) {
+    let puller = Process::start(&mut user.meshmq(&["pull", "idle", "--name", "puller"]));
+    let mut pusher = Process::start(&mut user.meshmq(&["push", "jobs", "--name", "pusher", "-v"]));
+    pusher.write("one\ntwo\nthree\n");
+    pusher.says("(puller) is here");
+    (pusher, puller)
+}
+
+fn picture(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn node<'a>(picture: &'a Value, name: &str) -> &'a Value {
+    let nodes = picture["nodes"].as_array().unwrap();
+    nodes.iter().find(|node| node["name"] == name).unwrap_or_else(|| panic!("no {name} in {picture}"))
+}
+
+#[test]
+fn the_whole_mesh_is_shown() {
+    let user = User::new();
+    let (_pusher, _puller) = mesh(&user);
+    let ended = run(&mut user.meshmq(&["ls", "--json"]), "");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let shown = picture(&ended.stdout);
+    assert_eq!(shown["nodes"].as_array().unwrap().len(), 2, "it is itself not in the picture: {shown}");
+    let (pusher, puller) = (node(&shown, "pusher"), node(&shown, "puller"));
+    assert_eq!(pusher["found"][0], "local");
+    let links = pusher["status"]["links"].as_array().unwrap();
+    assert_eq!((links.len(), &links[0]["node"]), (1, &puller["id"]));
+    let push = &pusher["status"]["sockets"][0];
+    assert_eq!((&push["kind"], &push["channel"], &push["queued"]), (&"push".into(), &"jobs".into(), &3.into()));
+    assert_eq!((&push["peers"], &push["bytes"], &push["bound_messages"]), (&0.into(), &11.into(), &100_000.into()));
+    assert!(push["oldest_s"].as_f64().unwrap() < common::PATIENCE.as_secs_f64());
+    assert_eq!(push["rates"]["handled_per_s"], 0.0);
+    assert_eq!(puller["status"]["sockets"][0]["channel"], "idle");
+
+    let ended = run(&mut user.meshmq(&["ls"]), "");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let lines: Vec<Vec<&str>> = ended.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let row = |first: &str, more: &[&str]| {
+        let found = lines.iter().find(|row| row.first() == Some(&first) && more.iter().all(|word| row.contains(word)));
+        assert!(found.is_some(), "no row {first} with {more:?} in\n{}", ended.stdout);
+    };
+    row("mesh", &["default:", "2", "nodes,", "1", "link,", "channels"]);
+    row("jobs", &["push", "pusher", "3"]);
+    row("idle", &["pull", "puller"]);
+    row("puller", &["pusher", "ms"]);
+    assert!(!ended.stdout.contains("REJECTED"), "nothing was:\n{}", ended.stdout);
+    assert!(!ended.stdout.contains("meshmq ls"), "{}", ended.stdout);
+    assert!(ended.stdout.lines().all(|line| line == line.trim_end()));
+}
+
+#[test]
+fn who_does_not_answer_is_shown_as_such() {
+    let user = User::new();
+    let (_pusher, puller) = mesh(&user);
+    puller.signal(Signal::STOP);
+    let mut looking = user.meshmq(&["ls", "--json", "--timeout", "500ms"]);
+    // Its kernel takes what comes, but nobody answers: it is known from the pusher alone.
+    let ended = run(&mut looking, "");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let shown = picture(&ended.stdout);
+    assert_eq!(node(&shown, "puller")["status"], Value::Null);
+    assert_eq!(node(&shown, "puller")["no_status"], "not_linked");
+    assert_eq!(node(&shown, "pusher")["status"]["sockets"][0]["queued"], 3);
+}
+
+#[test]
+fn who_is_alone_is_told_what_was_tried() {
+    let user = User::new();
+    for args in [&["ls"][..], &["ls", "--json"]] {
+        let ended = run(&mut user.meshmq(args), "");
+        assert_eq!((ended.code, &ended.stdout[..]), (Some(3), ""), "{}", ended.stderr);
+        for part in ["mesh `default`: nobody found yet", "local: ", "to do: start another node"] {
+            assert!(ended.stderr.contains(part), "{}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn watching_goes_on_until_it_is_interrupted() {
+    let user = User::new();
+    let mut watching = Process::start(&mut user.meshmq(&["ls", "--watch", "--json"]));
+    assert_eq!(picture(&watching.line())["nodes"].as_array().map(Vec::len), Some(0), "nobody yet, and it goes on");
+    let (mut pusher, _puller) = mesh(&user);
+    let mut shown = picture(&watching.line());
+    while shown["nodes"].as_array().unwrap().len() < 2 || node(&shown, "pusher")["status"].is_null() {
+        shown = picture(&watching.line());
+    }
+    pusher.write("four\nfive\n");
+    let queued = |shown: &Value| node(shown, "pusher")["status"]["sockets"][0]["queued"].as_u64();
+    while queued(&shown) != Some(5) {
+        shown = picture(&watching.line());
+    }
+    assert!(node(&shown, "pusher")["status"]["sockets"][0]["rates"]["taken_in_per_s"].as_f64().unwrap() > 0.0);
+    watching.signal(Signal::INT);
+    assert_eq!(watching.end().code, Some(130));
+
+    let mut watching = Process::start(&mut user.meshmq(&["ls", "-w"]));
+    for _ in 0..2 {
+        watching.shows("mesh default: 2 nodes");
+        let row = watching.shows("pusher");
+        assert!(!row.contains('\x1b'), "no terminal: {row:?}");
+    }
+}
+
+#[test]
+fn on_a_terminal_the_picture_is_live_and_leaves_nothing_behind() {
+    let user = User::new();
+    let (_pusher, _puller) = mesh(&user);
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let inside = ptsname(&terminal, Vec::new()).unwrap();
+    let inside = File::options().read(true).write(true).open(inside.to_str().unwrap()).unwrap();
+    let mut command: Command = user.meshmq(&["ls", "--watch"]);
+    let mut child = command.stdin(Stdio::null()).stdout(inside).stderr(Stdio::null()).spawn().unwrap();
+    // The end of the terminal that the child has must be closed with it.
+    drop(command);
+    let mut terminal = File::from(terminal);
+    let mut shown = String::new();
+    let mut read = |wanted: &dyn Fn(&str) -> bool| {
+        let mut bytes = [0; 4096];
+        while !wanted(&shown) {
+            let count = terminal.read(&mut bytes).unwrap_or(0);
+            assert!(count > 0, "it has ended after {shown:?}");
+            shown += &String::from_utf8_lossy(&bytes[..count]);
+        }
+        shown.clone()
+    };
+    let begin = read(&|shown| shown.matches("\x1b[H").count() > 1 && shown.contains("pusher"));
+    assert!(begin.starts_with("\x1b[?1049h"), "{begin:?}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).unwrap();
+    let end = read(&|shown| shown.ends_with("\x1b[?1049l"));
+    assert!(end.contains("\x1b[?25h"), "the cursor is back: {end:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let user = User::new();
+    let (_pusher, _puller) = mesh(&user);
+    let ended = run(&mut user.shell("$M ls --watch | head -n 1; echo ${PIPESTATUS:-}"), "");
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert!(ended.stdout.starts_with("mesh default"), "{}", ended.stdout);
+}
