@@ -57,6 +57,7 @@
 //! | `node` | the hall: who is there, and which sockets meet? |
 //! | `observe` | what is going on? |
 
+pub mod blocking;
 pub mod discovery;
 pub mod env;
 mod error;
@@ -76,7 +77,7 @@ pub use id::{InvalidNodeId, NodeId};
 pub use message::{Delivery, Message, MessageId};
 pub use node::{Builder, Event, Events, JoinError, Node, Peer, Undelivered, UndeliveredMessage};
 pub use observe::{Metrics, PullMetrics, PullerMetrics, PushMetrics, PusherMetrics, SocketFigures, SocketMetrics};
-pub use socket::{Deliveries, Flush, Handled, Permit, Pull, PullBuilder, Push, PushBuilder, Send};
+pub use socket::{Deliveries, Flush, Handled, Permit, Pull, PullBuilder, Push, PushBuilder, PushSink, Send};
 pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};
 
 /// The code of the README compiles.

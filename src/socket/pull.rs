@@ -7,14 +7,17 @@ mod core;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_core::Stream;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use self::core::Core;
 use super::connected::Connected;
+use crate::env::Env;
 use crate::error::{Closed, OpenError, check_channel};
 use crate::id::SocketId;
 use crate::message::{Delivery, Message};
@@ -89,6 +92,31 @@ impl IntoFuture for PullBuilder {
 ///
 /// Several tasks may receive from one socket; each message goes to one of them. Dropped, it returns what it has not
 /// handed out; what is in hand can still be answered.
+///
+/// It is also a [`Stream`] of deliveries, which ends when the socket or its node is closed.
+///
+/// # Cancel safety
+/// A `next()` of the stream that is dropped before it is ready has taken no message. What a combinator such as `buffered`
+/// has taken goes back when that is dropped.
+///
+/// ```
+/// use futures_util::StreamExt;
+/// use meshmq::Node;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> meshmq::Result<()> {
+/// let node = Node::isolated().await?;
+/// let (push, pull) = (node.push("jobs").await?, node.pull("jobs").await?);
+/// push.send_batch(["one", "two"]).await?;
+/// let mut jobs = pull.take(2);
+/// while let Some(job) = jobs.next().await {
+///     println!("{}", String::from_utf8_lossy(&job));
+///     job.ack();
+/// }
+/// push.flush().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Pull {
     core: Arc<Core>,
     hall: Arc<Hall>,
@@ -139,6 +167,9 @@ impl Pull {
 
     /// The loop most workers want: runs up to `concurrency` (at least 1) handlers at a time, on this task, and answers by
     /// their results: `Ok` acknowledges, `Err` gives the message back, and so does a panic, which is logged.
+    ///
+    /// Where a message takes long, give the socket this much [`prefetch`](PullBuilder::prefetch): the automatic one may let
+    /// in fewer messages than that.
     ///
     /// Returns when the socket or its node is closed and the last handler has ended.
     ///
@@ -214,6 +245,10 @@ impl Pull {
         &self.core.channel
     }
 
+    pub(crate) fn env(&self) -> &Env {
+        self.hall.env()
+    }
+
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Delivery, Closed>> {
         let claimed = std::task::ready!(self.core.inbox.poll_claim(cx));
         Poll::Ready(claimed.map(|(batch, index)| self.hand_out(batch, index)).map_err(|_| Closed))
@@ -223,6 +258,14 @@ impl Pull {
     fn hand_out(&self, batch: Arc<crate::pattern::batch::Batch>, index: u32) -> Delivery {
         let delivery = Delivery::new(batch, index);
         if self.ack_on_receive { delivery.acked() } else { delivery }
+    }
+}
+
+impl Stream for Pull {
+    type Item = Delivery;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.poll_recv(cx).map(Result::ok)
     }
 }
 

@@ -1,11 +1,12 @@
 //! PUSH: work for whoever has room for it.
 //!
-//! Here is what an application says: options and verbs. What the verbs give is in `futures`, the socket itself in `core`,
-//! and what its node and the carriers of its lanes hold in `ends`.
+//! Here is what an application says: options and verbs. What the verbs give is in `futures` and `sink`, the socket itself
+//! in `core`, and what its node and the carriers of its lanes hold in `ends`.
 
 mod core;
 mod ends;
 mod futures;
+mod sink;
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -19,7 +20,9 @@ use tokio::sync::Notify;
 
 use self::core::{Apart, Board, Core};
 pub use self::futures::{Flush, Handled, Permit, Send};
+pub use self::sink::PushSink;
 use super::connected::Connected;
+use crate::env::Env;
 use crate::error::{Closed, OpenError, SendError, SendErrorKind, check_channel};
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::PushMetrics;
@@ -161,7 +164,7 @@ impl Push {
         let core = &self.0.0;
         let message = message.into();
         let mut timer = core.env.timer();
-        timer.set(Some(core.env.now() + time));
+        timer.set(Some(core.env.after(time)));
         std::future::poll_fn(|cx| match core.poll_accept(&message, cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(kind)) => Poll::Ready(Err(kind)),
@@ -236,6 +239,12 @@ impl Push {
         self.0.0.pullers.at_least(pullers).await
     }
 
+    /// A [`Sink`](futures_sink::Sink) into this socket, for combinators such as `forward` and `send_all`. A clone of the
+    /// socket makes another one.
+    pub fn into_sink(self) -> PushSink {
+        PushSink::new(self)
+    }
+
     /// How many pull sockets are connected now.
     pub fn pullers(&self) -> usize {
         lock(&self.0.0.flight.0).flight.lane_count()
@@ -249,6 +258,10 @@ impl Push {
     /// The channel's name.
     pub fn channel(&self) -> &str {
         &self.0.0.channel
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.0.0.env
     }
 }
 

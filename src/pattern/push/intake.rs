@@ -81,6 +81,20 @@ impl Intake {
         std::mem::take(&mut self.parked)
     }
 
+    /// Accepts into a place that was reserved for a message of no bytes, once there is room for its bytes. Not when the
+    /// socket has closed meanwhile.
+    pub(crate) fn accept_into_place(&mut self, body: &Bytes) -> Result<bool, Refused> {
+        if self.closed {
+            return Err(Refused::Closed);
+        }
+        if self.used.bytes + body.len() as u64 > self.bound.bytes {
+            return Err(Refused::Full);
+        }
+        self.used.bytes += body.len() as u64;
+        self.put(body);
+        Ok(std::mem::take(&mut self.parked))
+    }
+
     /// Gives back what was reserved or is settled; the wakers are those who wait for room.
     #[must_use]
     pub(crate) fn release(&mut self, amount: Amount) -> Vec<Waker> {

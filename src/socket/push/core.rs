@@ -214,7 +214,7 @@ impl Core {
     }
 
     #[cold]
-    fn refusal(&self, refused: Refused, len: usize) -> SendErrorKind {
+    pub(super) fn refusal(&self, refused: Refused, len: usize) -> SendErrorKind {
         match refused {
             Refused::Closed => SendErrorKind::Closed,
             Refused::Full => match lock(&self.intake.0).fits(len) {

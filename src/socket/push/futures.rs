@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering::Acquire;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -104,16 +105,25 @@ impl Permit<'_> {
     /// Hands over the message. It is accepted at once, also when the socket has begun to close since.
     ///
     /// # Errors
-    /// [`SendErrorKind::TooLarge`]: it is larger than what was reserved. It is given back, and the room is free again.
+    /// [`SendErrorKind::TooLarge`]: it is larger than what was reserved. [`SendErrorKind::Closed`]: the node has ended. It
+    /// is given back, and the room is free again.
     pub fn send(mut self, message: impl Into<Bytes>) -> Result<(), SendError<Bytes>> {
         let message = message.into();
         if message.len() > self.bytes {
             let kind = SendErrorKind::TooLarge { len: message.len(), limit: self.bytes };
             return Err(SendError { kind, message });
         }
-        self.spent = true;
         let core = &self.push.0.0;
-        let wake = lock(&core.intake.0).accept_reserved(&message, self.bytes);
+        let wake = {
+            let mut intake = lock(&core.intake.0);
+            // What the node owned it has handed back: this message would be nobody's.
+            if core.gone.load(Acquire) {
+                drop(intake);
+                return Err(SendError { kind: SendErrorKind::Closed, message });
+            }
+            intake.accept_reserved(&message, self.bytes)
+        };
+        self.spent = true;
         if wake {
             core.work.notify_one();
         }
