@@ -24,6 +24,7 @@ use crate::message::{Delivery, Message};
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::PullMetrics;
 use crate::pattern::pull::Inbox;
+use crate::pattern::waiters::Ticket;
 use crate::wire::control::SocketKind;
 
 /// Options of a pull socket; await it to open the socket.
@@ -75,7 +76,14 @@ impl PullBuilder {
             core.clone()
         })?;
         let id = id.expect("a socket is made when it is registered");
-        Ok(Pull { core, hall: self.hall, id, ack_on_receive: self.ack_on_receive, _registered: registered })
+        Ok(Pull {
+            core,
+            hall: self.hall,
+            id,
+            ack_on_receive: self.ack_on_receive,
+            ticket: Ticket::default(),
+            _registered: registered,
+        })
     }
 }
 
@@ -122,6 +130,8 @@ pub struct Pull {
     hall: Arc<Hall>,
     id: SocketId,
     ack_on_receive: bool,
+    /// Of the stream.
+    ticket: Ticket,
     /// Keeps the node while the application holds the socket.
     _registered: Registered,
 }
@@ -136,7 +146,8 @@ impl Pull {
     /// Dropped before it is ready, no message is taken.
     #[inline]
     pub async fn recv(&self) -> Result<Delivery, Closed> {
-        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+        let mut receiver = Receiver { inbox: &self.core.inbox, ticket: Ticket::default() };
+        std::future::poll_fn(|cx| self.poll_recv(&mut receiver.ticket, cx)).await
     }
 
     /// The next message, if one is here.
@@ -249,8 +260,8 @@ impl Pull {
         self.hall.env()
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Delivery, Closed>> {
-        let claimed = std::task::ready!(self.core.inbox.poll_claim(cx));
+    fn poll_recv(&self, ticket: &mut Ticket, cx: &mut Context<'_>) -> Poll<Result<Delivery, Closed>> {
+        let claimed = std::task::ready!(self.core.inbox.poll_claim(ticket, cx));
         Poll::Ready(claimed.map(|(batch, index)| self.hand_out(batch, index)).map_err(|_| Closed))
     }
 
@@ -264,8 +275,11 @@ impl Pull {
 impl Stream for Pull {
     type Item = Delivery;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        self.poll_recv(cx).map(Result::ok)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        let mut ticket = std::mem::take(&mut self.ticket);
+        let next = self.poll_recv(&mut ticket, cx);
+        self.ticket = ticket;
+        next.map(Result::ok)
     }
 }
 
@@ -279,6 +293,19 @@ impl Drop for Pull {
 impl fmt::Debug for Pull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pull").field("channel", &self.channel()).finish_non_exhaustive()
+    }
+}
+
+/// Whoever waits for a message. Dropped, it does not wait any more.
+struct Receiver<'a> {
+    inbox: &'a Inbox,
+    ticket: Ticket,
+}
+
+impl Drop for Receiver<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.inbox.forget(&mut self.ticket);
     }
 }
 

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use self::core::{Apart, Board, Core};
+use self::futures::Sender;
 pub use self::futures::{Flush, Handled, Permit, Send};
 pub use self::sink::PushSink;
 use super::connected::Connected;
@@ -137,7 +138,7 @@ impl Push {
     /// [`reserve`](Self::reserve) to keep it.
     #[inline]
     pub fn send(&self, message: impl Into<Bytes>) -> Send<'_> {
-        Send { push: self, message: Some(message.into()) }
+        Send { sender: Sender::new(&self.0.0), message: Some(message.into()) }
     }
 
     /// Hands over a message if there is room for it now.
@@ -161,11 +162,11 @@ impl Push {
     /// # Cancel safety
     /// As [`send`](Self::send).
     pub async fn send_timeout(&self, message: impl Into<Bytes>, time: Duration) -> Result<(), SendError<Bytes>> {
-        let core = &self.0.0;
+        let mut sender = Sender::new(&self.0.0);
         let message = message.into();
-        let mut timer = core.env.timer();
-        timer.set(Some(core.env.after(time)));
-        std::future::poll_fn(|cx| match core.poll_accept(&message, cx) {
+        let mut timer = self.env().timer();
+        timer.set(Some(self.env().after(time)));
+        std::future::poll_fn(|cx| match sender.poll_accept(&message, cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(kind)) => Poll::Ready(Err(kind)),
             Poll::Pending => timer.poll_fired(cx).map(|()| Err(SendErrorKind::Full)),
@@ -201,15 +202,15 @@ impl Push {
     /// # Cancel safety
     /// Dropped before it is ready, nothing is set aside.
     pub async fn reserve(&self, bytes: usize) -> Result<Permit<'_>, SendErrorKind> {
-        let core = &self.0.0;
-        core.check_size(bytes)?;
+        let mut sender = Sender::new(&self.0.0);
+        sender.core.check_size(bytes)?;
         std::future::poll_fn(|cx| {
-            let mut intake = lock(&core.intake.0);
+            let mut intake = lock(&sender.core.intake.0);
             match intake.reserve(bytes) {
                 Ok(()) => Poll::Ready(Ok(Permit { push: self, bytes, spent: false })),
                 Err(Refused::Closed) => Poll::Ready(Err(SendErrorKind::Closed)),
                 Err(Refused::Full) => {
-                    intake.wait(cx.waker());
+                    intake.wait(&mut sender.ticket, cx.waker());
                     Poll::Pending
                 }
             }

@@ -10,6 +10,7 @@ use futures_sink::Sink;
 use super::Push;
 use crate::error::{SendError, SendErrorKind};
 use crate::pattern::push::{Amount, Refused, lock};
+use crate::pattern::waiters::Ticket;
 
 /// A push socket as a [`Sink`]: see [`Push::into_sink`].
 ///
@@ -48,6 +49,7 @@ use crate::pattern::push::{Amount, Refused, lock};
 pub struct PushSink {
     push: Push,
     state: State,
+    ticket: Ticket,
 }
 
 enum State {
@@ -62,7 +64,7 @@ enum State {
 
 impl PushSink {
     pub(super) fn new(push: Push) -> Self {
-        Self { push, state: State::Idle }
+        Self { push, state: State::Idle, ticket: Ticket::default() }
     }
 
     /// The socket.
@@ -72,26 +74,27 @@ impl PushSink {
 
     /// Ready: the sink holds no message.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Option<Bytes>>>> {
-        let State::Holds(message) = &self.state else { return Poll::Ready(Ok(())) };
-        let core = &self.push.0.0;
+        let this = self;
+        let State::Holds(message) = &this.state else { return Poll::Ready(Ok(())) };
+        let core = &this.push.0.0;
         let accepted = {
             let mut intake = lock(&core.intake.0);
             let accepted = intake.accept_into_place(message);
             if accepted == Err(Refused::Full) {
-                intake.wait(cx.waker());
+                intake.wait(&mut this.ticket, cx.waker());
                 return Poll::Pending;
             }
             accepted
         };
         match accepted {
             Ok(wake) => {
-                self.state = State::Idle;
+                this.state = State::Idle;
                 if wake {
                     core.work.notify_one();
                 }
                 Poll::Ready(Ok(()))
             }
-            Err(_) => Poll::Ready(Err(refused(SendErrorKind::Closed, self.let_go()))),
+            Err(_) => Poll::Ready(Err(refused(SendErrorKind::Closed, this.let_go()))),
         }
     }
 
@@ -112,24 +115,25 @@ impl Sink<Bytes> for PushSink {
     type Error = SendError<Option<Bytes>>;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        ready!(self.poll_accept(cx))?;
-        match self.state {
+        let this = &mut *self;
+        ready!(this.poll_accept(cx))?;
+        match this.state {
             State::Ready => return Poll::Ready(Ok(())),
             State::Closed => return Poll::Ready(Err(refused(SendErrorKind::Closed, None))),
             State::Idle | State::Holds(_) => {}
         }
         let reserved = {
-            let mut intake = lock(&self.push.0.0.intake.0);
+            let mut intake = lock(&this.push.0.0.intake.0);
             let reserved = intake.reserve(0);
             if reserved == Err(Refused::Full) {
-                intake.wait(cx.waker());
+                intake.wait(&mut this.ticket, cx.waker());
                 return Poll::Pending;
             }
             reserved
         };
         match reserved {
             Ok(()) => {
-                self.state = State::Ready;
+                this.state = State::Ready;
                 Poll::Ready(Ok(()))
             }
             Err(_) => Poll::Ready(Err(refused(SendErrorKind::Closed, None))),
@@ -178,6 +182,7 @@ impl Sink<Bytes> for PushSink {
 
 impl Drop for PushSink {
     fn drop(&mut self) {
+        self.push.0.0.forget(&mut self.ticket);
         self.let_go();
     }
 }
