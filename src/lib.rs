@@ -57,6 +57,7 @@
 //! | `node` | the hall: who is there, and which sockets meet? |
 //! | `observe` | what is going on? |
 
+pub mod blocking;
 pub mod discovery;
 pub mod env;
 mod error;
@@ -81,7 +82,7 @@ pub use observe::{
     LinkStatus, Metrics, NoStatus, NodeSnapshot, NodeStatus, PullMetrics, PullerMetrics, PushMetrics, PusherMetrics,
     Rates, Snapshot, SocketFigures, SocketMetrics, SocketStatus,
 };
-pub use socket::{Deliveries, Flush, Handled, Permit, Pull, PullBuilder, Push, PushBuilder, Send};
+pub use socket::{Deliveries, Flush, Handled, Permit, Pull, PullBuilder, Push, PushBuilder, PushSink, Send};
 pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};
 
 /// The code of the README compiles.

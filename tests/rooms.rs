@@ -22,6 +22,8 @@ const PICTURE: &[(&str, &[&str])] = &[
     ("discovery", &["id", "env", "wire::limits"]),
     ("link", &["id", "env", "wire", "trust", "pattern::lane"]),
     ("node", &["*"]),
+    // A view of the public types: it waits where they return a future.
+    ("blocking", &["id", "error", "message", "observe", "env", "trust", "node", "socket"]),
     ("socket", &["id", "error", "message", "observe", "env", "wire", "pattern", "node"]),
 ];
 
@@ -40,6 +42,13 @@ const WORDS: &[Word] = &[
     Word { word: "spawn_blocking", rooms: &["env"], why: WORLD },
     Word { word: "thread::spawn", rooms: &["env"], why: WORLD },
     Word { word: "thread::Builder", rooms: &["env"], why: WORLD },
+    Word { word: "thread::scope", rooms: &["env"], why: WORLD },
+    Word { word: "thread::park", rooms: &["env"], why: WORLD },
+    Word {
+        word: "block_on",
+        rooms: &["env", "blocking"],
+        why: "who waits with a whole thread says so by using `blocking`",
+    },
     Word { word: "tokio::spawn", rooms: &["env"], why: WORLD },
     Word { word: "tokio::time", rooms: &["env"], why: WORLD },
 ];

@@ -5,6 +5,7 @@
 //! `trust` it is the one place that names types of quinn and rustls.
 
 mod real;
+mod threads;
 
 use std::fmt;
 use std::future::Future;
@@ -23,6 +24,7 @@ use rustls::time_provider::TimeProvider;
 use crate::discovery::Source;
 
 pub(crate) use real::OwnThread;
+pub(crate) use threads::{block_on, on_threads};
 
 /// A future that can be handed to the runtime.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -112,6 +114,12 @@ impl Env {
         self.runtime.now()
     }
 
+    /// The time that will be in so long. What lies beyond the clock's end is as good as never, and not a fault.
+    pub(crate) fn after(&self, time: Duration) -> Instant {
+        let now = self.now();
+        now.checked_add(time).unwrap_or(now + NEVER)
+    }
+
     /// Runs a future on the node's runtime until it ends.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(Box::pin(future));
@@ -134,7 +142,7 @@ impl Env {
 
     /// Waits for so long.
     pub(crate) async fn sleep(&self, time: Duration) {
-        self.sleep_until(self.now() + time).await;
+        self.sleep_until(self.after(time)).await;
     }
 
     /// The future's result, or `None` when it has not ended in time; it is dropped then.
@@ -159,6 +167,9 @@ impl fmt::Debug for Env {
         f.debug_struct("Env").finish_non_exhaustive()
     }
 }
+
+/// Longer than anybody waits, and within every clock: 30 years.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// One timer that is set again and again; the runtime's timer is made when it is first needed.
 pub(crate) struct Timer {

@@ -49,10 +49,13 @@ pub struct Builder {
     max_links: usize,
     exchange: bool,
     runtime: Place,
+    /// Of a node that is a mesh by itself: where the environment would look for peers is left out.
+    looks: bool,
 }
 
 enum Key {
     OfUser,
+    OfNobody,
     File(PathBuf),
     Given(MeshKey),
 }
@@ -125,6 +128,17 @@ impl Builder {
             max_links: MAX_LINKS,
             exchange: true,
             runtime: Place::OwnThread,
+            looks: true,
+        }
+    }
+
+    pub(super) fn isolated() -> Self {
+        Self {
+            key: Key::OfNobody,
+            listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
+            linger: Duration::ZERO,
+            looks: false,
+            ..Self::new("isolated")
         }
     }
 
@@ -229,9 +243,10 @@ impl Builder {
         self.check()?;
         let peers: Vec<PeerAddress> = self.peers.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         let key = match self.key {
-            Key::OfUser => MeshKey::load_or_create(&MeshKey::config_path()?)?.0,
-            Key::File(path) => MeshKey::load(&path)?,
-            Key::Given(key) => key,
+            Key::OfUser => Some(MeshKey::load_or_create(&MeshKey::config_path()?)?.0),
+            Key::File(path) => Some(MeshKey::load(&path)?),
+            Key::Given(key) => Some(key),
+            Key::OfNobody => None,
         };
         let (env, thread) = match self.runtime {
             Place::OwnThread => {
@@ -241,7 +256,7 @@ impl Builder {
             Place::CurrentRuntime => (Env::real(Handle::try_current().map_err(|_| JoinError::NoRuntime)?), None),
             Place::Given(env) => (env, None),
         };
-        let mut sources = env.sources.clone();
+        let mut sources = if self.looks { env.sources.clone() } else { Vec::new() };
         match self.local {
             Where::Default => {}
             Where::Folder(path) => {
@@ -255,6 +270,7 @@ impl Builder {
         }
         sources.extend(peers.into_iter().map(|peer| Arc::new(Fixed::new(peer)) as Arc<dyn Source>));
 
+        let key = key.map_or_else(|| nobodys_key(&env), Ok)?;
         let mesh = Mesh::derive(&key, &self.mesh).map_err(|error| JoinError::Trust(error.to_string()))?;
         let identity = match self.identity {
             Some(path) => Identity::kept(&path, &*env.random)?,
@@ -285,6 +301,8 @@ impl Builder {
             endpoint,
             looking,
         );
+        // Whoever looks for nobody need not be told that nobody was found.
+        hall.lock().reported = !self.looks;
         let host = Arc::new(Host { hall: hall.clone(), linger: self.linger, thread, _identity: identity });
         hall.held_by(&host);
         start(&hall, sources, &advert);
@@ -305,6 +323,13 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// A key that is told to nobody and forgotten with the node.
+fn nobodys_key(env: &Env) -> io::Result<MeshKey> {
+    let mut bytes = [0; 32];
+    env.random.fill(&mut bytes)?;
+    Ok(MeshKey::from_bytes(bytes))
 }
 
 /// The port; where none is asked for, on all addresses of this host, which may have no IPv6.

@@ -92,7 +92,7 @@ impl Hall {
 
     async fn drain(&self, drain: Duration, leaving: Leaving) {
         self.refuse();
-        let mut deadline = self.env.now() + drain;
+        let mut deadline = self.env.after(drain);
         let mut flushing = false;
         loop {
             // Which lanes end tells `progress`; that a socket has nothing more to do, nobody does.

@@ -41,7 +41,7 @@ pub use leave::{Undelivered, UndeliveredMessage};
 pub use links::Peer;
 pub use status::{Channel, ChannelSockets};
 
-use crate::env::OwnThread;
+use crate::env::{Env, OwnThread};
 use crate::id::NodeId;
 use crate::observe::{Metrics, NoStatus, NodeStatus, Snapshot};
 use crate::socket::{PullBuilder, PushBuilder};
@@ -78,6 +78,44 @@ impl Node {
     /// All that can be chosen about a node; await it to join.
     pub fn builder(mesh: &str) -> Builder {
         Builder::new(mesh)
+    }
+
+    /// A mesh of this process alone, for tests: a key that nobody else has, a port on the loopback interface only, nobody
+    /// looked for, and no file touched. Sockets of the node meet each other as they do anywhere. Two such nodes never meet;
+    /// for several nodes give a [`builder`](Self::builder) a key of the test's own and a folder.
+    ///
+    /// It does not linger, as nobody else could take what is left. Every other option can be set before it is awaited.
+    ///
+    /// Code that is handed its node can be tested like this:
+    ///
+    /// ```
+    /// use meshmq::{Node, Result};
+    ///
+    /// /// What is to be tested: doubles numbers.
+    /// async fn double(node: &Node) -> Result<()> {
+    ///     let (numbers, doubled) = (node.pull("numbers").await?, node.push("doubled").await?);
+    ///     while let Ok(job) = numbers.recv().await {
+    ///         let number: u64 = std::str::from_utf8(&job)?.parse()?;
+    ///         doubled.send((number * 2).to_string()).handled().await?;
+    ///         job.ack();
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// #[tokio::main(flavor = "current_thread")] // in a test: #[tokio::test]
+    /// async fn main() -> Result<()> {
+    ///     let node = Node::isolated().await?;
+    ///     let (numbers, doubled) = (node.push("numbers").await?, node.pull("doubled").await?);
+    ///     numbers.send("21").await?;
+    ///     tokio::select! {
+    ///         ended = double(&node) => ended?,
+    ///         answer = doubled.recv() => assert_eq!(answer?.ack_into_message().body(), "42"),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn isolated() -> Builder {
+        Builder::isolated()
     }
 
     /// Who this node is.
@@ -209,6 +247,12 @@ impl Node {
         });
         // Without a sender the node's runtime has ended, and the node with it.
         undelivered.await.unwrap_or_default()
+    }
+}
+
+impl Node {
+    pub(crate) fn env(&self) -> &Env {
+        &self.host.hall.env
     }
 }
 

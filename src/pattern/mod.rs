@@ -10,4 +10,5 @@ mod slots;
 mod splitter;
 #[cfg(test)]
 mod tests;
+pub(crate) mod waiters;
 mod window;

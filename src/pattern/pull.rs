@@ -25,6 +25,7 @@ use super::lane::LanePeer;
 use super::push::{LaneKey, lock};
 use super::slots::Slots;
 use super::splitter::Splitter;
+use super::waiters::{Ticket, Waiters};
 use super::window::Window;
 use crate::id::NodeId;
 
@@ -45,7 +46,7 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct Queue {
     batches: VecDeque<Arc<Batch>>,
-    receivers: Vec<Waker>,
+    receivers: Waiters,
     /// No message is handed out any more.
     closed: bool,
     handed: u64,
@@ -188,16 +189,27 @@ impl Inbox {
 
     /// Claims the next message, or wakes the task when there may be one.
     #[inline]
-    pub(crate) fn poll_claim(&self, cx: &mut Context<'_>) -> Poll<Result<(Arc<Batch>, u32), Closed>> {
-        match self.claim(Some(cx.waker())) {
+    pub(crate) fn poll_claim(
+        &self,
+        ticket: &mut Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(Arc<Batch>, u32), Closed>> {
+        match self.claim(Some((ticket, cx.waker()))) {
             Ok(Some(claimed)) => Poll::Ready(Ok(claimed)),
             Ok(None) => Poll::Pending,
             Err(closed) => Poll::Ready(Err(closed)),
         }
     }
 
+    /// A receiver does not wait any more.
+    pub(crate) fn forget(&self, ticket: &mut Ticket) {
+        if ticket.has_waited() {
+            lock(&self.queue).receivers.forget(ticket);
+        }
+    }
+
     #[inline]
-    fn claim(&self, waker: Option<&Waker>) -> Result<Option<(Arc<Batch>, u32)>, Closed> {
+    fn claim(&self, receiver: Option<(&mut Ticket, &Waker)>) -> Result<Option<(Arc<Batch>, u32)>, Closed> {
         let mut queue = lock(&self.queue);
         if let Some(batch) = queue.batches.front() {
             let batch = batch.clone();
@@ -216,13 +228,11 @@ impl Inbox {
         if queue.closed {
             return Err(Closed);
         }
-        if let Some(waker) = waker {
-            if !queue.receivers.iter().any(|waiting| waiting.will_wake(waker)) {
-                queue.receivers.push(waker.clone());
-            }
+        if let Some((ticket, waker)) = receiver {
+            queue.receivers.wait(ticket, waker);
             self.hungry.store(true, Release);
         }
-        let wanted = queue.receivers.len().max(1);
+        let wanted = queue.receivers.count().max(1);
         drop(queue);
         self.ask(wanted as u64);
         Ok(None)
@@ -248,7 +258,7 @@ impl Inbox {
             let mut queue = lock(&self.queue);
             queue.closed = true;
             queue.batches.clear();
-            std::mem::take(&mut queue.receivers)
+            queue.receivers.take()
         };
         let lanes: Vec<_> = {
             let mut control = lock(&self.shared);
@@ -324,7 +334,7 @@ impl Inbox {
             let mut queue = lock(&self.queue);
             queue.batches.push_back(batch);
             self.hungry.store(false, Release);
-            std::mem::take(&mut queue.receivers)
+            queue.receivers.take()
         };
         for waker in receivers {
             waker.wake();

@@ -12,6 +12,7 @@ use super::batch::{Batch, Detail, State};
 use super::lane::{LaneEnd, LanePeer};
 use super::pull::{Inbox, PullLane};
 use super::push::{Amount, Flight, Intake, LaneKey, Outcome, lock};
+use super::waiters::Ticket;
 use crate::id::{NodeId, SocketId};
 use crate::wire::control::{Level, OpenLane, SocketKind};
 use crate::wire::frame;
@@ -68,6 +69,8 @@ struct World {
     now: Instant,
     pusher: Pusher,
     inboxes: Vec<Arc<Inbox>>,
+    /// One receiver each, which waits for ever.
+    receivers: Vec<Ticket>,
     wires: Vec<Wire>,
     hands: Vec<(usize, Arc<Batch>, u32)>,
     /// By sequence: how often an application was handed it.
@@ -83,6 +86,7 @@ impl World {
             now: Instant::now(),
             pusher: Pusher::new(bound, max_failures),
             inboxes: (0..pullers).map(|_| Inbox::new(prefetch, MAX_MESSAGE)).collect(),
+            receivers: (0..pullers).map(|_| Ticket::default()).collect(),
             wires: Vec::new(),
             hands: Vec::new(),
             handed: BTreeMap::new(),
@@ -168,7 +172,7 @@ impl World {
 
     fn receive(&mut self, puller: usize) {
         let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Ok((batch, index))) = self.inboxes[puller].poll_claim(&mut cx) {
+        if let Poll::Ready(Ok((batch, index))) = self.inboxes[puller].poll_claim(&mut self.receivers[puller], &mut cx) {
             let (sequence, mark) = (batch.sequence(index), batch.mark(index));
             let before = self.handed.entry(sequence).or_default();
             // Another handing out than the first is always flagged.

@@ -5,4 +5,4 @@ mod pull;
 mod push;
 
 pub use pull::{Deliveries, Pull, PullBuilder};
-pub use push::{Flush, Handled, Permit, Push, PushBuilder, Send};
+pub use push::{Flush, Handled, Permit, Push, PushBuilder, PushSink, Send};

@@ -7,20 +7,24 @@ mod core;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_core::Stream;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use self::core::Core;
 use super::connected::Connected;
+use crate::env::Env;
 use crate::error::{Closed, OpenError, check_channel};
 use crate::id::SocketId;
 use crate::message::{Delivery, Message};
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::PullMetrics;
 use crate::pattern::pull::Inbox;
+use crate::pattern::waiters::Ticket;
 use crate::wire::control::SocketKind;
 
 /// Options of a pull socket; await it to open the socket.
@@ -78,7 +82,14 @@ impl PullBuilder {
             core.clone()
         })?;
         let id = id.expect("a socket is made when it is registered");
-        Ok(Pull { core, hall: self.hall, id, ack_on_receive: self.ack_on_receive, _registered: registered })
+        Ok(Pull {
+            core,
+            hall: self.hall,
+            id,
+            ack_on_receive: self.ack_on_receive,
+            ticket: Ticket::default(),
+            _registered: registered,
+        })
     }
 }
 
@@ -95,11 +106,38 @@ impl IntoFuture for PullBuilder {
 ///
 /// Several tasks may receive from one socket; each message goes to one of them. Dropped, it returns what it has not
 /// handed out; what is in hand can still be answered.
+///
+/// It is also a [`Stream`] of deliveries, which ends when the socket or its node is closed.
+///
+/// # Cancel safety
+/// A `next()` of the stream that is dropped before it is ready has taken no message. What a combinator such as `buffered`
+/// has taken goes back when that is dropped.
+///
+/// ```
+/// use futures_util::StreamExt;
+/// use meshmq::Node;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> meshmq::Result<()> {
+/// let node = Node::isolated().await?;
+/// let (push, pull) = (node.push("jobs").await?, node.pull("jobs").await?);
+/// push.send_batch(["one", "two"]).await?;
+/// let mut jobs = pull.take(2);
+/// while let Some(job) = jobs.next().await {
+///     println!("{}", String::from_utf8_lossy(&job));
+///     job.ack();
+/// }
+/// push.flush().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Pull {
     core: Arc<Core>,
     hall: Arc<Hall>,
     id: SocketId,
     ack_on_receive: bool,
+    /// Of the stream.
+    ticket: Ticket,
     /// Keeps the node while the application holds the socket.
     _registered: Registered,
 }
@@ -114,7 +152,8 @@ impl Pull {
     /// Dropped before it is ready, no message is taken.
     #[inline]
     pub async fn recv(&self) -> Result<Delivery, Closed> {
-        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+        let mut receiver = Receiver { inbox: &self.core.inbox, ticket: Ticket::default() };
+        std::future::poll_fn(|cx| self.poll_recv(&mut receiver.ticket, cx)).await
     }
 
     /// The next message, if one is here.
@@ -145,6 +184,9 @@ impl Pull {
 
     /// The loop most workers want: runs up to `concurrency` (at least 1) handlers at a time, on this task, and answers by
     /// their results: `Ok` acknowledges, `Err` gives the message back, and so does a panic, which is logged.
+    ///
+    /// Where a message takes long, give the socket this much [`prefetch`](PullBuilder::prefetch): the automatic one may let
+    /// in fewer messages than that.
     ///
     /// Returns when the socket or its node is closed and the last handler has ended.
     ///
@@ -220,8 +262,12 @@ impl Pull {
         &self.core.channel
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Delivery, Closed>> {
-        let claimed = std::task::ready!(self.core.inbox.poll_claim(cx));
+    pub(crate) fn env(&self) -> &Env {
+        self.hall.env()
+    }
+
+    fn poll_recv(&self, ticket: &mut Ticket, cx: &mut Context<'_>) -> Poll<Result<Delivery, Closed>> {
+        let claimed = std::task::ready!(self.core.inbox.poll_claim(ticket, cx));
         Poll::Ready(claimed.map(|(batch, index)| self.hand_out(batch, index)).map_err(|_| Closed))
     }
 
@@ -229,6 +275,17 @@ impl Pull {
     fn hand_out(&self, batch: Arc<crate::pattern::batch::Batch>, index: u32) -> Delivery {
         let delivery = Delivery::new(batch, index);
         if self.ack_on_receive { delivery.acked() } else { delivery }
+    }
+}
+
+impl Stream for Pull {
+    type Item = Delivery;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        let mut ticket = std::mem::take(&mut self.ticket);
+        let next = self.poll_recv(&mut ticket, cx);
+        self.ticket = ticket;
+        next.map(Result::ok)
     }
 }
 
@@ -242,6 +299,19 @@ impl Drop for Pull {
 impl fmt::Debug for Pull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pull").field("channel", &self.channel()).finish_non_exhaustive()
+    }
+}
+
+/// Whoever waits for a message. Dropped, it does not wait any more.
+struct Receiver<'a> {
+    inbox: &'a Inbox,
+    ticket: Ticket,
+}
+
+impl Drop for Receiver<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.inbox.forget(&mut self.ticket);
     }
 }
 

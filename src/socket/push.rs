@@ -1,11 +1,12 @@
 //! PUSH: work for whoever has room for it.
 //!
-//! Here is what an application says: options and verbs. What the verbs give is in `futures`, the socket itself in `core`,
-//! and what its node and the carriers of its lanes hold in `ends`.
+//! Here is what an application says: options and verbs. What the verbs give is in `futures` and `sink`, the socket itself
+//! in `core`, and what its node and the carriers of its lanes hold in `ends`.
 
 mod core;
 mod ends;
 mod futures;
+mod sink;
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -18,8 +19,11 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use self::core::{Apart, Board, Core};
+use self::futures::Sender;
 pub use self::futures::{Flush, Handled, Permit, Send};
+pub use self::sink::PushSink;
 use super::connected::Connected;
+use crate::env::Env;
 use crate::error::{Closed, OpenError, SendError, SendErrorKind, check_channel};
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::PushMetrics;
@@ -134,7 +138,7 @@ impl Push {
     /// [`reserve`](Self::reserve) to keep it.
     #[inline]
     pub fn send(&self, message: impl Into<Bytes>) -> Send<'_> {
-        Send { push: self, message: Some(message.into()) }
+        Send { sender: Sender::new(&self.0.0), message: Some(message.into()) }
     }
 
     /// Hands over a message if there is room for it now.
@@ -158,11 +162,11 @@ impl Push {
     /// # Cancel safety
     /// As [`send`](Self::send).
     pub async fn send_timeout(&self, message: impl Into<Bytes>, time: Duration) -> Result<(), SendError<Bytes>> {
-        let core = &self.0.0;
+        let mut sender = Sender::new(&self.0.0);
         let message = message.into();
-        let mut timer = core.env.timer();
-        timer.set(Some(core.env.now() + time));
-        std::future::poll_fn(|cx| match core.poll_accept(&message, cx) {
+        let mut timer = self.env().timer();
+        timer.set(Some(self.env().after(time)));
+        std::future::poll_fn(|cx| match sender.poll_accept(&message, cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(kind)) => Poll::Ready(Err(kind)),
             Poll::Pending => timer.poll_fired(cx).map(|()| Err(SendErrorKind::Full)),
@@ -198,15 +202,15 @@ impl Push {
     /// # Cancel safety
     /// Dropped before it is ready, nothing is set aside.
     pub async fn reserve(&self, bytes: usize) -> Result<Permit<'_>, SendErrorKind> {
-        let core = &self.0.0;
-        core.check_size(bytes)?;
+        let mut sender = Sender::new(&self.0.0);
+        sender.core.check_size(bytes)?;
         std::future::poll_fn(|cx| {
-            let mut intake = lock(&core.intake.0);
+            let mut intake = lock(&sender.core.intake.0);
             match intake.reserve(bytes) {
                 Ok(()) => Poll::Ready(Ok(Permit { push: self, bytes, spent: false })),
                 Err(Refused::Closed) => Poll::Ready(Err(SendErrorKind::Closed)),
                 Err(Refused::Full) => {
-                    intake.wait(cx.waker());
+                    intake.wait(&mut sender.ticket, cx.waker());
                     Poll::Pending
                 }
             }
@@ -236,6 +240,12 @@ impl Push {
         self.0.0.pullers.at_least(pullers).await
     }
 
+    /// A [`Sink`](futures_sink::Sink) into this socket, for combinators such as `forward` and `send_all`. A clone of the
+    /// socket makes another one.
+    pub fn into_sink(self) -> PushSink {
+        PushSink::new(self)
+    }
+
     /// How many pull sockets are connected now.
     pub fn pullers(&self) -> usize {
         lock(&self.0.0.flight.0).flight.lane_count()
@@ -249,6 +259,10 @@ impl Push {
     /// The channel's name.
     pub fn channel(&self) -> &str {
         &self.0.0.channel
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.0.0.env
     }
 }
 

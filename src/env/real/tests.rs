@@ -5,38 +5,21 @@ use std::time::Duration;
 use quinn_udp::Transmit;
 
 use super::*;
-
-/// Drives a future on a thread that has no tokio, as an application's may.
-fn without_tokio<F: Future>(future: F) -> F::Output {
-    struct Unpark(thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(thread::current())).into();
-    let mut future = std::pin::pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        thread::park();
-    }
-}
+use crate::env::block_on;
 
 #[test]
-fn timers_tasks_and_look_up_work_from_a_thread_without_tokio() {
+fn timers_tasks_and_look_up_work_from_a_thread_block_on() {
     let own = OwnThread::start().unwrap();
     let env = own.env();
     let before = env.now();
-    without_tokio(env.sleep(Duration::from_millis(20)));
+    block_on(env.sleep(Duration::from_millis(20)));
     assert!(env.now() >= before + Duration::from_millis(20));
 
     let (tell, told) = oneshot::channel();
     env.spawn(async move { tell.send(thread::current().name().map(str::to_owned)).unwrap() });
-    assert_eq!(without_tokio(told).unwrap().as_deref(), Some("meshmq"));
+    assert_eq!(block_on(told).unwrap().as_deref(), Some("meshmq"));
 
-    let found = without_tokio(env.network.resolve("127.0.0.1".into(), 7)).unwrap();
+    let found = block_on(env.network.resolve("127.0.0.1".into(), 7)).unwrap();
     assert_eq!(found, [SocketAddr::from(([127, 0, 0, 1], 7))]);
     own.join();
 }
@@ -47,12 +30,12 @@ fn timers_outlive_their_runtime() {
     let env = own.env();
     let waiting = thread::spawn({
         let env = env.clone();
-        move || without_tokio(env.sleep(Duration::from_secs(3600)))
+        move || block_on(env.sleep(Duration::from_secs(3600)))
     });
     own.join();
     own.join();
     waiting.join().unwrap();
-    without_tokio(env.sleep(Duration::from_secs(3600)));
+    block_on(env.sleep(Duration::from_secs(3600)));
     env.spawn(async { panic!("nothing runs any more") });
 }
 

@@ -188,7 +188,7 @@ impl Work {
         if lane.gated && !self.draining {
             if !draft.entries.is_empty() {
                 self.held.push_back(draft);
-                let waiting = lock(&lane.inbox.queue).receivers.len() as u64;
+                let waiting = lock(&lane.inbox.queue).receivers.count() as u64;
                 let open = lane.asked.load(Acquire) - lane.heard.load(Acquire);
                 if waiting > open {
                     let more = (waiting - open).min(self.splitter.received() - lane.asked.load(Acquire));

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Amount, LARGE_BODY};
 use crate::pattern::segment::Segment;
+use crate::pattern::waiters::{Ticket, Waiters};
 use crate::wire::frame::{self, MAX_HEAD};
 
 /// Largest allocation of a segment.
@@ -31,7 +32,7 @@ pub(crate) struct Intake {
     /// The dispatcher found nothing here: the next accept wakes it.
     pub(super) parked: bool,
     closed: bool,
-    waiting: Vec<Waker>,
+    waiting: Waiters,
 }
 
 /// Why a message was not accepted.
@@ -54,7 +55,7 @@ impl Intake {
             sealed_count: 0,
             parked: true,
             closed: false,
-            waiting: Vec::new(),
+            waiting: Waiters::default(),
         }
     }
 
@@ -81,26 +82,41 @@ impl Intake {
         std::mem::take(&mut self.parked)
     }
 
+    /// Accepts into a place that was reserved for a message of no bytes, once there is room for its bytes. Not when the
+    /// socket has closed meanwhile.
+    pub(crate) fn accept_into_place(&mut self, body: &Bytes) -> Result<bool, Refused> {
+        if self.closed {
+            return Err(Refused::Closed);
+        }
+        if self.used.bytes + body.len() as u64 > self.bound.bytes {
+            return Err(Refused::Full);
+        }
+        self.used.bytes += body.len() as u64;
+        self.put(body);
+        Ok(std::mem::take(&mut self.parked))
+    }
+
     /// Gives back what was reserved or is settled; the wakers are those who wait for room.
-    #[must_use]
-    pub(crate) fn release(&mut self, amount: Amount) -> Vec<Waker> {
+    pub(crate) fn release(&mut self, amount: Amount) -> impl Iterator<Item = Waker> + use<> {
         self.used.messages -= amount.messages;
         self.used.bytes -= amount.bytes;
-        std::mem::take(&mut self.waiting)
+        self.waiting.take()
     }
 
     /// To be woken when there may be room.
-    pub(crate) fn wait(&mut self, waker: &Waker) {
-        if !self.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
-            self.waiting.push(waker.clone());
-        }
+    pub(crate) fn wait(&mut self, ticket: &mut Ticket, waker: &Waker) {
+        self.waiting.wait(ticket, waker);
+    }
+
+    /// It does not wait any more.
+    pub(crate) fn forget(&mut self, ticket: &mut Ticket) {
+        self.waiting.forget(ticket);
     }
 
     /// From now on nothing is accepted; whoever waits for room is told so.
-    #[must_use]
-    pub(crate) fn close(&mut self) -> Vec<Waker> {
+    pub(crate) fn close(&mut self) -> impl Iterator<Item = Waker> + use<> {
         self.closed = true;
-        std::mem::take(&mut self.waiting)
+        self.waiting.take()
     }
 
     pub(crate) fn used(&self) -> Amount {

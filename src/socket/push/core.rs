@@ -15,6 +15,7 @@ use crate::id::SocketId;
 use crate::node::{Event, Hall};
 use crate::observe::{PullerMetrics, PushMetrics};
 use crate::pattern::push::{Amount, Effects, Flight, Intake, Outcome, Refused, lock};
+use crate::pattern::waiters::Ticket;
 use crate::socket::connected::Connected;
 
 /// On a cache line of its own: the application's thread and the node's write to neighbours all the time.
@@ -124,6 +125,8 @@ impl Core {
         let (done, waiting) = oneshot::channel();
         let mut board = lock(&self.flight.0);
         let until = lock(&self.intake.0).next_sequence();
+        // Whoever has given up waiting leaves nothing behind.
+        board.flushes.retain(|(_, flush)| !flush.is_closed());
         if !self.gone.load(Acquire) {
             board.flushes.push((until, done));
         }
@@ -215,7 +218,7 @@ impl Core {
     }
 
     #[cold]
-    fn refusal(&self, refused: Refused, len: usize) -> SendErrorKind {
+    pub(super) fn refusal(&self, refused: Refused, len: usize) -> SendErrorKind {
         match refused {
             Refused::Closed => SendErrorKind::Closed,
             Refused::Full => match lock(&self.intake.0).fits(len) {
@@ -226,13 +229,18 @@ impl Core {
     }
 
     #[inline]
-    pub(super) fn poll_accept(&self, message: &Bytes, cx: &mut Context<'_>) -> Poll<Result<(), SendErrorKind>> {
+    pub(super) fn poll_accept(
+        &self,
+        message: &Bytes,
+        ticket: &mut Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendErrorKind>> {
         loop {
             match self.accept(message) {
                 Err(SendErrorKind::Full) => {}
                 result => return Poll::Ready(result),
             }
-            if self.wait_for_room(message.len(), cx.waker()) {
+            if self.wait_for_room(message.len(), ticket, cx.waker()) {
                 return Poll::Pending;
             }
         }
@@ -240,18 +248,26 @@ impl Core {
 
     /// False: there is room by now.
     #[cold]
-    fn wait_for_room(&self, len: usize, waker: &Waker) -> bool {
+    fn wait_for_room(&self, len: usize, ticket: &mut Ticket, waker: &Waker) -> bool {
         let mut intake = lock(&self.intake.0);
         let full = intake.is_full(len);
         if full {
-            intake.wait(waker);
+            intake.wait(ticket, waker);
         }
         full
+    }
+
+    /// A sender does not wait any more.
+    pub(super) fn forget(&self, ticket: &mut Ticket) {
+        if ticket.has_waited() {
+            lock(&self.intake.0).forget(ticket);
+        }
     }
 
     pub(super) fn poll_accept_tracked(
         &self,
         message: &Bytes,
+        ticket: &mut Ticket,
         cx: &mut Context<'_>,
     ) -> Poll<Result<oneshot::Receiver<Outcome>, SendErrorKind>> {
         loop {
@@ -277,7 +293,9 @@ impl Core {
                 Err(refused) => {
                     drop((intake, board));
                     match self.refusal(refused, message.len()) {
-                        SendErrorKind::Full if self.wait_for_room(message.len(), cx.waker()) => return Poll::Pending,
+                        SendErrorKind::Full if self.wait_for_room(message.len(), ticket, cx.waker()) => {
+                            return Poll::Pending;
+                        }
                         SendErrorKind::Full => {}
                         error => return Poll::Ready(Err(error)),
                     }
