@@ -57,6 +57,8 @@ pub(crate) struct PushArgs {
     #[arg(long)]
     pub(crate) whole: bool,
     #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
+    #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
 
@@ -87,6 +89,8 @@ pub(crate) struct PullArgs {
     /// Print a NUL byte after each message instead of a line break
     #[arg(short = '0', long = "null", conflicts_with = "json")]
     pub(crate) null: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -153,6 +157,13 @@ pub(crate) struct DemoArgs {
     /// How many workers start
     #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
     pub(crate) workers: u8,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct MetricsArgs {
+    /// Serve this node's figures for Prometheus at http://IP:PORT/metrics; whoever can reach the address can read them
+    #[arg(long = "metrics", value_name = "IP:PORT")]
+    pub(crate) address: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -244,7 +255,8 @@ Examples:
   meshmq pull jobs -n 10 --json
   meshmq pull -0 images | xargs -0 -n1 resize
   meshmq pull jobs --exec 'curl -sf -d @- http://localhost:8080/jobs' --jobs 8
-  meshmq pull jobs --peer build-1.lan:7000";
+  meshmq pull jobs --peer build-1.lan:7000
+  meshmq pull jobs --exec ./resize --metrics 127.0.0.1:9464";
 
 const LS_EXAMPLES: &str = "\
 Examples:

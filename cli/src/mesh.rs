@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use meshmq::{JoinError, MeshKey, Node, OpenError};
 
-use crate::args::CommonArgs;
+use crate::args::{CommonArgs, MetricsArgs};
 use crate::exit::Exit;
 use crate::news;
 use crate::output::Say;
@@ -47,6 +47,15 @@ pub(crate) async fn enter(args: &CommonArgs, say: Say) -> anyhow::Result<Node> {
     let node = builder.await.map_err(refused_to_join)?;
     say.detail(format_args!("node {} of mesh {:?} on {}", node.id(), node.mesh(), node.local_addr()));
     Ok(node)
+}
+
+/// Serves the node's figures, if the user wants that.
+pub(crate) fn serve_metrics(node: &Node, args: &MetricsArgs, say: Say) -> anyhow::Result<()> {
+    if let Some(address) = args.address {
+        let bound = node.serve_metrics(address).with_context(|| format!("cannot serve metrics at {address}"))?;
+        say.note(format_args!("metrics are at http://{bound}/metrics"));
+    }
+    Ok(())
 }
 
 /// A node could not start: some of it is the user's mistake.

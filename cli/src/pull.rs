@@ -33,6 +33,7 @@ pub(crate) async fn run(args: PullArgs, signals: &Signals) -> anyhow::Result<Exi
         return Ok(Exit::Ok);
     }
     let node = mesh::join(&args.common, say).await?;
+    mesh::serve_metrics(&node, &args.metrics, say)?;
     let mut builder = node.pull(&args.channel);
     if args.exec.is_some() {
         // What waits behind a command that takes long could be run by somebody else.

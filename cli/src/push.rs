@@ -28,6 +28,7 @@ pub(crate) async fn run(args: PushArgs, signals: &Signals) -> anyhow::Result<Exi
     let say = Say::new(args.common.quiet, args.common.verbose);
     check_inputs(&args)?;
     let node = mesh::join(&args.common, say).await?;
+    mesh::serve_metrics(&node, &args.metrics, say)?;
     let push = node.push(&args.channel).await.map_err(mesh::refused_to_open)?;
     let started = Instant::now();
     let mut pushing = Pushing { push: &push, waiting: Waiting::new(&node, signals, say, args.common.timeout) };

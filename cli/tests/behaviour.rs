@@ -160,3 +160,23 @@ fn push_can_tell_in_json_what_became_of_it() {
     assert_eq!((&told["accepted"], &told["handled"], &told["unacknowledged"]), (&10.into(), &10.into(), &0.into()));
     assert_eq!(pull.line(), "1");
 }
+
+#[test]
+fn metrics_are_served_where_they_are_wanted() {
+    let user = User::new();
+    let mut puller = Process::start(&mut user.meshmq(&["pull", "jobs", "--metrics", "127.0.0.1:0"]));
+    puller.says("/metrics\n");
+    let url = puller.stderr_word("http://");
+    let address = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix("/metrics")).unwrap().to_owned();
+    let ended = run(&mut user.meshmq(&["push", "jobs"]), "one\n");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let mut stream = std::net::TcpStream::connect(&address).unwrap();
+    std::io::Write::write_all(&mut stream, b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let page = std::io::read_to_string(stream).unwrap();
+    assert!(page.contains("\nmeshmq_pull_messages_acknowledged_total{channel=\"jobs\",socket=\"1\"} 1\n"), "{page}");
+
+    // The port is taken.
+    let ended = run(&mut user.meshmq(&["pull", "jobs", "--metrics", &address]), "");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains(&format!("cannot serve metrics at {address}")), "{}", ended.stderr);
+}

@@ -69,7 +69,7 @@ fn the_whole_mesh_is_shown() {
 fn who_does_not_answer_is_shown_as_such() {
     let user = User::new();
     let (_pusher, puller) = mesh(&user);
-    puller.signal(Signal::STOP);
+    puller.stop();
     let mut looking = user.meshmq(&["ls", "--json", "--timeout", "500ms"]);
     // Its kernel takes what comes, but nobody answers: it is known from the pusher alone.
     let ended = run(&mut looking, "");

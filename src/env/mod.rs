@@ -62,6 +62,15 @@ pub trait Network: Send + Sync + 'static {
     /// What the operating system says, as a rule that the port is in use.
     fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>>;
 
+    /// Listens for TCP connections, which only serving metrics needs. A world without TCP need not.
+    ///
+    /// # Errors
+    /// What the operating system says, as a rule that the port is in use.
+    fn listen(&self, address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+        let _ = address;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "there is no TCP in this world"))
+    }
+
     /// All addresses of a host name, in the resolver's order.
     fn resolve(&self, host: String, port: u16) -> BoxFuture<io::Result<Vec<SocketAddr>>>;
 

@@ -151,6 +151,13 @@ impl Network for RealNetwork {
         Ok(Arc::new(udp::Socket::new(udp::bind(address)?)?))
     }
 
+    fn listen(&self, address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+        let _guard = self.0.enter();
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(listener)
+    }
+
     fn resolve(&self, host: String, port: u16) -> BoxFuture<io::Result<Vec<SocketAddr>>> {
         let lookup = self.0.spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()));
         Box::pin(async move { lookup.await.map_err(io::Error::other)? })

@@ -268,8 +268,14 @@ impl Hall {
     }
 
     pub(super) fn metrics(&self) -> Metrics {
-        let (ends, mut metrics) = {
+        self.numbered_metrics().1
+    }
+
+    /// The figures, and the number of each socket in them.
+    pub(super) fn numbered_metrics(&self) -> (Vec<u64>, Metrics) {
+        let (ids, ends, mut metrics) = {
             let state = self.lock();
+            let ids = state.sockets.keys().map(|id| id.0).collect();
             let ends: Vec<_> = state.sockets.values().map(|socket| socket.end.clone()).collect();
             let metrics = Metrics {
                 links: *self.links.borrow(),
@@ -278,10 +284,10 @@ impl Hall {
                 events_missed: self.ring.missed(),
                 ..Metrics::default()
             };
-            (ends, metrics)
+            (ids, ends, metrics)
         };
         metrics.sockets = ends.iter().map(|end| end.metrics()).collect();
-        metrics
+        (ids, metrics)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

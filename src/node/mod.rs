@@ -8,6 +8,7 @@
 //! | `links`, `drive` | what is said on a connection, and what becomes of it? |
 //! | `exchange` | what do peers tell each other about others? |
 //! | `routes` | which lanes have to be? |
+//! | `scrape` | who collects its figures? |
 //! | `status` | what does the mesh do? |
 //! | `supervisor` | what is it time for? |
 //! | `events`, `nearest` | what is worth telling? |
@@ -24,6 +25,8 @@ mod nearest;
 mod pace;
 mod peers;
 mod routes;
+#[cfg(feature = "prometheus")]
+mod scrape;
 mod status;
 mod supervisor;
 
@@ -195,6 +198,22 @@ impl Node {
     /// Exact figures of now.
     pub fn metrics(&self) -> Metrics {
         self.host.hall.metrics()
+    }
+
+    /// Serves the figures of [`metrics`](Self::metrics), and the round trips of links, over plain HTTP for Prometheus and
+    /// those who read its text format, at `http://ADDRESS/metrics`, until the node ends. Says where: port 0 takes a free one.
+    ///
+    /// **Whoever can reach the address can read them**: names of nodes, of channels and of the mesh, and how much passes.
+    /// Nothing can be changed there. Most often `127.0.0.1:PORT` is the right one.
+    ///
+    /// At most 16 collectors are served at a time, each for at most 5 s; further ones are turned away.
+    ///
+    /// # Errors
+    /// What the operating system says, as a rule that the port is in use; or that the node is closed. In a simulated
+    /// world, that there is no TCP.
+    #[cfg(feature = "prometheus")]
+    pub fn serve_metrics(&self, address: SocketAddr) -> std::io::Result<SocketAddr> {
+        self.host.hall.serve_metrics(address)
     }
 
     /// Waits until the node knows its mesh: each discovery source has finished its first pass, and each candidate found

@@ -1,5 +1,7 @@
 //! What a node does, in figures that are exact at the moment they are taken.
 
+#[cfg(feature = "prometheus")]
+pub(crate) mod prometheus;
 mod snapshot;
 
 use std::time::Duration;

@@ -134,8 +134,12 @@ fn node_table(nodes: &[NodeSnapshot]) -> Rows {
 fn link_table(links: &BTreeMap<(NodeId, NodeId), &LinkStatus>, names: &Names) -> Rows {
     let mut rows = Rows::new(&["<LINK", "<", "ROUND TRIP", "OPEN FOR"]);
     for ((one, other), link) in links {
-        rows.push([names.of_node(*one), names.of_node(*other), time(link.round_trip), time(link.age)]);
+        let mut ends = [names.of_node(*one), names.of_node(*other)];
+        ends.sort();
+        let [one, other] = ends;
+        rows.push([one, other, time(link.round_trip), time(link.age)]);
     }
+    rows.rows.sort();
     rows
 }
 
