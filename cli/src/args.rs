@@ -187,7 +187,8 @@ pub(crate) struct CommonArgs {
     /// What others see this node called
     #[arg(long, value_name = "NAME", help_heading = MESH)]
     pub(crate) name: Option<String>,
-    /// Give up, with exit code 3, when this command has waited so long and nothing has moved: 500ms, 5s, 2m, 1h
+    /// Give up when this command has waited so long and nothing has moved: 500ms, 5s, 2m, 1h. The exit code is 3, or 4
+    /// when everybody who was found has refused this node
     #[arg(long, value_name = "D", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
     /// Print one JSON object a line: messages (`body`, or `body_base64` where it is not UTF-8), push's summary, or the

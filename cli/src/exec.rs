@@ -44,9 +44,7 @@ pub(crate) async fn run(
                 running.spawn(handle(command.to_owned(), pull.channel().to_owned(), delivery?, say));
             }
             Waited::Stopped => break,
-            Waited::TimedOut => {
-                return Err(Exit::TimedOut.because(format!("timed out waiting for {}", wanted(pull))));
-            }
+            Waited::TimedOut => return Err(waiting.timed_out(&wanted(pull))),
         }
     }
     pull.close();

@@ -15,6 +15,7 @@ mod news;
 mod output;
 mod pull;
 mod push;
+mod refused;
 mod signals;
 mod split;
 mod waiting;

@@ -12,7 +12,8 @@ pub(crate) async fn tell(mut events: Events, say: Say) {
             Event::ChannelAlone { channel, nearest: Some(nearest), .. } => {
                 say.note(format_args!("nobody is at the other end of channel {channel:?}; did you mean {nearest:?}?"));
             }
-            Event::NoLink { address, why } => say.note(format_args!("no link with {address}: {why}")),
+            Event::DiscoveryTrouble { why, .. } => say.note(why),
+            Event::NoLink { address, why, .. } => say.note(format_args!("no link with {address}: {why}")),
             Event::LinkRefused { node, why } => say.note(format_args!("no link with node {}: {why}", node.short())),
             Event::Rejected { id, reason, by, .. } => {
                 say.note(format_args!("message {id} was refused by {}: {reason}", by.short()));

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: PullArgs, signals: &Signals) -> anyhow::Result<Exi
         builder = builder.prefetch(count as usize);
     }
     let pull = builder.await.map_err(mesh::refused_to_open)?;
-    let mut waiting = Waiting::new(&node, signals, say, args.common.timeout);
+    let mut waiting = Waiting::new(&node, signals, say, &args.common);
     let end = match &args.exec {
         Some(command) => exec::run(command, &args, &pull, &mut waiting, signals, say).await,
         None => Printing::new(&args, &pull, say)?.run(&mut waiting).await,
@@ -95,9 +95,7 @@ impl<'a> Printing<'a> {
                 Waited::Ready(Some(first)) => self.batch(first?),
                 Waited::Ready(None) => return Ok(self.ended(Exit::Ok)),
                 Waited::Stopped => return Ok(Exit::Interrupted),
-                Waited::TimedOut => {
-                    return Err(Exit::TimedOut.because(format!("timed out waiting for {}", wanted(pull))));
-                }
+                Waited::TimedOut => return Err(waiting.timed_out(&wanted(pull))),
             };
             let (text, deliveries) = self.print(batch);
             match waiting.signals().unless_stuck(self.write(text)).await {

@@ -15,6 +15,7 @@ use crate::args::PushArgs;
 use crate::exit::Exit;
 use crate::mesh::{self, DRAIN, MAX_MESSAGE};
 use crate::output::{Say, counted, write_json};
+use crate::refused::refusal;
 use crate::signals::Signals;
 use crate::split::Splitter;
 use crate::waiting::{Waited, Waiting};
@@ -31,7 +32,7 @@ pub(crate) async fn run(args: PushArgs, signals: &Signals) -> anyhow::Result<Exi
     mesh::serve_metrics(&node, &args.metrics, say)?;
     let push = node.push(&args.channel).await.map_err(mesh::refused_to_open)?;
     let started = Instant::now();
-    let mut pushing = Pushing { push: &push, waiting: Waiting::new(&node, signals, say, args.common.timeout) };
+    let mut pushing = Pushing { push: &push, waiting: Waiting::new(&node, signals, say, &args.common) };
     let sent = pushing.send_all(read(&args)).await;
     // Also after an error in the input: what was accepted before it is not given up.
     let end = match sent {
@@ -42,7 +43,7 @@ pub(crate) async fn run(args: PushArgs, signals: &Signals) -> anyhow::Result<Exi
             Err(error)
         }
     };
-    let exit = conclude(end, &push, &node, say).await?;
+    let exit = conclude(end, &push, &node, &args.common.peers, say).await?;
     report(&args, &push, started, say);
     Ok(exit)
 }
@@ -108,11 +109,21 @@ fn wanted(push: &Push) -> String {
     }
 }
 
-async fn conclude(end: anyhow::Result<Waited<()>>, push: &Push, node: &Node, say: Say) -> anyhow::Result<Exit> {
+async fn conclude(
+    end: anyhow::Result<Waited<()>>,
+    push: &Push,
+    node: &Node,
+    named: &[String],
+    say: Say,
+) -> anyhow::Result<Exit> {
     let pullers = push.pullers();
+    let mut refused = None;
     let (exit, drain) = match end? {
         Waited::Ready(()) => (Exit::Ok, DRAIN),
-        Waited::TimedOut => (Exit::TimedOut, Duration::ZERO),
+        Waited::TimedOut => {
+            refused = refusal(node, named);
+            (if refused.is_some() { Exit::Refused } else { Exit::TimedOut }, Duration::ZERO)
+        }
         // The signal asks for an end, not for a loss: whoever pulls now still gets what was accepted.
         Waited::Stopped if pullers > 0 => (Exit::Interrupted, DRAIN),
         Waited::Stopped => (Exit::Interrupted, Duration::ZERO),
@@ -125,13 +136,18 @@ async fn conclude(end: anyhow::Result<Waited<()>>, push: &Push, node: &Node, say
             _ => "timed out",
         };
         let left = counted(left, "message");
-        say.error(&exit.because(format!("{why} on channel {:?}: {left} not acknowledged", push.channel())));
+        let what = match refused {
+            Some(refusal) => format!("{refusal}; {left} not acknowledged on channel {:?}", push.channel()),
+            None => format!("{why} on channel {:?}: {left} not acknowledged", push.channel()),
+        };
+        say.error(&exit.because(what));
         return Ok(exit);
     }
     let now = push.metrics();
     let refused = now.rejected + now.exhausted;
     if refused > 0 {
-        return Err(Exit::Refused.because(format!("{} refused by a worker", counted(refused, "message"))));
+        say.error(&Exit::Refused.because(format!("{} refused by a worker", counted(refused, "message"))));
+        return Ok(Exit::Refused);
     }
     Ok(exit)
 }

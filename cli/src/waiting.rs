@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use meshmq::Node;
 use tokio::time::sleep;
 
+use crate::args::CommonArgs;
+use crate::exit::Exit;
 use crate::ls;
 use crate::output::Say;
+use crate::refused::refusal;
 use crate::signals::Signals;
 
 /// After so long without progress a command says what it waits for.
@@ -22,6 +25,8 @@ pub(crate) struct Waiting<'a> {
     signals: &'a Signals,
     say: Say,
     timeout: Option<Duration>,
+    /// Addresses that the user has named.
+    named: &'a [String],
     /// What the progress was when it was last seen to change, and when that was.
     last: (Option<u64>, Instant),
     /// What was said last, so that it is said once.
@@ -40,8 +45,9 @@ pub(crate) enum Waited<T> {
 }
 
 impl<'a> Waiting<'a> {
-    pub(crate) fn new(node: &'a Node, signals: &'a Signals, say: Say, timeout: Option<Duration>) -> Self {
-        Self { node, signals, say, timeout, last: (None, Instant::now()), said: String::new() }
+    pub(crate) fn new(node: &'a Node, signals: &'a Signals, say: Say, args: &'a CommonArgs) -> Self {
+        let (timeout, named) = (args.timeout, &args.peers[..]);
+        Self { node, signals, say, timeout, named, last: (None, Instant::now()), said: String::new() }
     }
 
     pub(crate) fn signals(&self) -> &'a Signals {
@@ -77,6 +83,14 @@ impl<'a> Waiting<'a> {
             if waited >= SILENT {
                 self.say_once(format!("waiting for {}; {}", what(), self.peers()));
             }
+        }
+    }
+
+    /// The error of a command that has waited for this in vain.
+    pub(crate) fn timed_out(&self, what: &str) -> anyhow::Error {
+        match refusal(self.node, self.named) {
+            Some(refusal) => Exit::Refused.because(format!("{refusal}; waited in vain for {what}")),
+            None => Exit::TimedOut.because(format!("timed out waiting for {what}")),
         }
     }
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs::{self, set_permissions};
 use std::net::UdpSocket;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
 use common::{Ended, Process, User, run};
@@ -82,8 +82,12 @@ fn a_peer_whose_name_is_unknown() {
     let user = User::new();
     let mut push = Process::start(&mut user.meshmq(&["push", "jobs", "--peer", "nobody.invalid:7400"]));
     push.write("job\n");
-    push.says("nobody.invalid");
+    push.says("nobody.invalid:7400 cannot be looked up");
+    push.says("check the name, or write an IP address");
     push.says("to do:");
+    // Others are found all the same.
+    let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));
+    assert_eq!(pull.line(), "job");
 }
 
 #[test]
@@ -92,6 +96,10 @@ fn a_body_over_the_limit() {
     let large = user.file("large", vec![b'x'; (16 << 20) + 1]);
     let file = large.to_str().unwrap();
     refused(&mut user.meshmq(&["push", "jobs", "--whole", file]), 1, &["large", "16 MiB"]);
+    let line = "x".repeat((16 << 20) + 1);
+    let ended = run(&mut user.meshmq(&["push", "jobs"]), &line);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("standard input: message 1 is longer than 16 MiB"), "{}", ended.stderr);
     // A line before it is still delivered.
     let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));
     let small = user.file("small", "before\n");
@@ -117,9 +125,78 @@ fn a_runtime_folder_that_others_can_enter() {
     let folder = user.runtime().join("meshmq");
     fs::create_dir(&folder).unwrap();
     set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
+    let ended =
+        refused(&mut user.meshmq(&["push", "jobs", "--timeout", "1s"]), 3, &["mode 777", "chmod 700", "no puller"]);
+    assert!(ended.stderr.contains(folder.to_str().unwrap()), "{}", ended.stderr);
+    // Others may look into the folder above it, as on some systems; nobody else can put anything there.
+    set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
+    set_permissions(user.runtime(), PermissionsExt::from_mode(0o755)).unwrap();
     let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));
-    pull.says("mode 777");
-    pull.says("chmod 700");
+    assert_eq!(run(&mut user.meshmq(&["push", "jobs"]), "job\n").code, Some(0));
+    assert_eq!(pull.line(), "job");
+}
+
+#[test]
+fn a_runtime_folder_of_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can make a folder another user's");
+    }
+    let user = User::new();
+    let folder = user.runtime().join("meshmq");
+    fs::create_dir(&folder).unwrap();
+    chown(&folder, Some(1), None).unwrap();
+    refused(
+        &mut user.meshmq(&["push", "jobs", "--timeout", "1s"]),
+        3,
+        &["belongs to user 1; remove it", "XDG_RUNTIME_DIR"],
+    );
+    fs::remove_dir(&folder).unwrap();
+
+    // As after `su`: the other user's folder is left alone.
+    chown(user.runtime(), Some(1), None).unwrap();
+    let both = "
+        mount --bind \"$HOME\" /mnt && mount -t tmpfs none /tmp && cd /mnt || exit 99
+        export HOME=/mnt XDG_CONFIG_HOME=/mnt/config XDG_RUNTIME_DIR=/mnt/runtime
+        $M pull jobs -n 1 & echo job | $M push jobs && wait && stat -c '%n %a' /tmp/meshmq-0";
+    let ended = run(&mut user.unshared(both), "");
+    if ended.code == Some(99) {
+        return eprintln!("skipped: nothing can be mounted here");
+    }
+    assert_eq!((ended.code, &ended.stdout[..]), (Some(0), "job\n/tmp/meshmq-0 700\n"), "{}", ended.stderr);
+    assert_eq!(fs::read_dir(user.runtime()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_full_disk_when_the_key_is_made() {
+    let user = User::new();
+    let full = "
+        mount -t tmpfs -o size=4k none \"$XDG_CONFIG_HOME\" && echo taken > \"$XDG_CONFIG_HOME/full\" || exit 99
+        $M push jobs; echo code $? >&2; ls -AR \"$XDG_CONFIG_HOME\"";
+    let ended = run(&mut user.unshared(full), "job\n");
+    if ended.code == Some(99) || ended.stderr.contains("unshare:") {
+        return eprintln!("skipped: nothing can be mounted here");
+    }
+    for word in ["cannot make the key file", "mesh.key", "No space left on device", "MESHMQ_KEY_FILE", "code 1"] {
+        assert!(ended.stderr.contains(word), "{word:?} is not in {:?}", ended.stderr);
+    }
+    assert!(!ended.stdout.contains("mesh.key"), "nothing is left of the attempt: {}", ended.stdout);
+}
+
+#[test]
+fn a_peer_of_another_mesh() {
+    let (here, stranger) = (User::new(), User::new());
+    let mut pull = Process::start(&mut here.meshmq(&["pull", "jobs", "--listen", "127.0.0.1:0", "-v"]));
+    pull.says("127.0.0.1:");
+    let address = pull.stderr_word("127.0.0.1:");
+    let port = address.rsplit(':').next().unwrap();
+    let why = ["refused: no link with 127.0.0.1:", "another mesh", "the same key", "--mesh"];
+    refused(&mut stranger.meshmq(&["push", "jobs", "--timeout", "2s", "-q", "--peer", &address]), 4, &why);
+    refused(&mut stranger.meshmq(&["pull", "jobs", "--timeout", "2s", "-q", "--peer", &address]), 4, &why);
+    let named = format!("localhost:{port}");
+    refused(&mut stranger.meshmq(&["pull", "jobs", "--timeout", "2s", "--exec", "cat", "--peer", &named]), 4, &why);
+    // Another one has said nothing, and may still come.
+    let both = ["push", "jobs", "--timeout", "2s", "--peer", &address, "--peer", "127.0.0.1:9"];
+    refused(&mut stranger.meshmq(&both), 3, &["no link with 127.0.0.1:", "another mesh", "no puller"]);
 }
 
 #[test]

@@ -151,6 +151,36 @@ fn quiet_is_quiet() {
 }
 
 #[test]
+fn what_a_worker_rejects_ends_a_push_with_4() {
+    let user = User::new();
+    let key = run(&mut user.meshmq(&["key", "path"]), "").stdout;
+    run(&mut user.meshmq(&["key", "new"]), "");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let joined = async {
+        let builder = meshmq::Node::builder("default").key_file(key.trim());
+        builder.local_folder(user.runtime().join("meshmq")).await
+    };
+    let node = runtime.block_on(joined).unwrap();
+    let mut push = Process::start(&mut user.meshmq(&["push", "jobs", "--json"]));
+    push.write("good\nbad\n");
+    push.close();
+    runtime.block_on(async {
+        let pull = node.pull("jobs").await.unwrap();
+        for _ in 0..2 {
+            let job = pull.recv().await.unwrap();
+            if &job[..] == b"bad" { job.reject("not a job") } else { job.ack() }
+        }
+    });
+    let push = push.end();
+    assert_eq!(push.code, Some(4), "{}", push.stderr);
+    for words in ["was refused by", "not a job", "1 message refused by a worker"] {
+        assert!(push.stderr.contains(words), "{words:?} is not in {}", push.stderr);
+    }
+    let told: serde_json::Value = serde_json::from_str(&push.stdout).unwrap();
+    assert_eq!((&told["handled"], &told["rejected"]), (&1.into(), &1.into()));
+}
+
+#[test]
 fn push_can_tell_in_json_what_became_of_it() {
     let user = User::new();
     let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));

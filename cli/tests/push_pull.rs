@@ -162,6 +162,54 @@ fn meshes_of_two_names_do_not_meet() {
 }
 
 #[test]
+fn meshes_of_two_keys_do_not_meet() {
+    // One user's folders, and the same channel: only the keys differ.
+    let user = User::new();
+    let keys = [(); 2].map(|()| run(&mut User::new().meshmq(&["key", "show"]), "").stdout.trim().to_owned());
+    let with = |key: usize, args: &[&str]| {
+        let mut command = user.meshmq(args);
+        command.env("MESHMQ_KEY", &keys[key]);
+        command
+    };
+    let mut pulls =
+        [0, 1].map(|key| Process::start(&mut with(key, &["pull", "jobs", "--listen", "127.0.0.1:0", "-v"])));
+    pulls.iter_mut().for_each(|pull| pull.says("127.0.0.1:"));
+    let mut pushes = [0, 1].map(|key| Process::start(&mut with(key, &["push", "jobs", "-v"])));
+    for (push, first) in pushes.iter_mut().zip([1, 501]) {
+        push.write((first..first + 500).map(|number| format!("{number}\n")).collect::<String>());
+        push.close();
+    }
+    let pushes = pushes.map(|push| push.end());
+    pushes.iter().for_each(|push| assert_eq!(push.code, Some(0), "{}", push.stderr));
+
+    // One dials the other's address.
+    let address = pulls[0].stderr_word("127.0.0.1:");
+    let stray = run(&mut with(1, &["push", "jobs", "--peer", &address, "-v"]), "1001\n");
+    assert_eq!(stray.code, Some(0), "its own mesh has taken it: {}", stray.stderr);
+    let mut stray = Process::start(&mut with(1, &["push", "nobody", "--peer", &address, "-v"]));
+    stray.says(&format!("no link with {address}: we refused the peer: the certificate is of another mesh"));
+    pulls[0].says("refused 127.0.0.1:");
+    pulls[0].says("the peer refused us: the certificate is of another mesh");
+
+    let nodes = pushes.map(|push| word_after(&push.stderr, "node "));
+    let pulled = pulls.map(|pull| {
+        pull.signal(Signal::TERM);
+        pull.end()
+    });
+    assert_eq!(sorted(&pulled[0].stdout), (1..=500).collect::<Vec<_>>(), "{}", pulled[0].stderr);
+    assert_eq!(sorted(&pulled[1].stdout), (501..=1001).collect::<Vec<_>>(), "{}", pulled[1].stderr);
+    for (pull, (own, other)) in pulled.iter().zip([(&nodes[0], &nodes[1]), (&nodes[1], &nodes[0])]) {
+        let met = |node: &str| pull.stderr.contains(&format!("node {} ", &node[..10]));
+        assert!(met(own) && !met(other), "{own}, not {other}: {}", pull.stderr);
+    }
+}
+
+/// The word that follows these.
+fn word_after(text: &str, words: &str) -> String {
+    text.split(words).nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
 fn users_with_the_same_key_meet_at_an_address() {
     let (here, there) = (User::new(), User::new());
     let key = run(&mut here.meshmq(&["key", "show"]), "").stdout;

@@ -107,9 +107,9 @@ impl Source for Fixed {
             let mut retry = RETRY;
             let mut first = true;
             loop {
-                let (report, again) = match self.look_up(&env).await {
+                let (found_out, again) = match self.look_up(&env).await {
                     Ok(addresses) => {
-                        let report = format!("{} is at {}", self.peer, list(&addresses));
+                        let report = Found::Report(format!("{} is at {}", self.peer, list(&addresses)));
                         found.tell(Found::Seen { node: None, incarnation: None, addresses }).await;
                         retry = RETRY;
                         (report, REFRESH)
@@ -118,10 +118,12 @@ impl Source for Fixed {
                         let again = retry;
                         retry = (retry * 2).min(REFRESH);
                         let peer = &self.peer;
-                        (format!("{peer} cannot be looked up: {error}; check the name, or write an IP address"), again)
+                        let why =
+                            format!("{peer} cannot be looked up: {error}; check the name, or write an IP address");
+                        (Found::Trouble(why), again)
                     }
                 };
-                found.tell(Found::Report(report)).await;
+                found.tell(found_out).await;
                 if std::mem::take(&mut first) {
                     found.tell(Found::FirstPass).await;
                 }

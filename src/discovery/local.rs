@@ -48,7 +48,7 @@ impl Source for Local {
             match entered {
                 Ok(presence) => presence.watch().await,
                 Err(unusable) => {
-                    found.tell(Found::Report(unusable.to_string())).await;
+                    found.tell(Found::Trouble(format!("no other process of this host can be found: {unusable}"))).await;
                     found.tell(Found::FirstPass).await;
                 }
             }

@@ -67,6 +67,8 @@ pub enum Found {
     FirstPass,
     /// For people: what the source has tried and seen, replacing what it said before. Shown when the node stays alone.
     Report(String),
+    /// A report that is told at once: the source cannot do its work, why, and what to do about it.
+    Trouble(String),
 }
 
 /// A source's way to its node.

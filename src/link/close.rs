@@ -83,18 +83,20 @@ pub(crate) struct LinkLost {
     pub(crate) code: Option<CloseCode>,
     /// Why, for people.
     pub(crate) why: String,
+    /// It never came to be: one end does not accept the other's certificate.
+    pub(crate) refused: bool,
 }
 
 impl LinkLost {
     pub(super) fn because(why: impl Into<String>) -> Self {
-        Self { code: None, why: why.into() }
+        Self { code: None, why: why.into(), refused: false }
     }
 }
 
 impl From<ConnectionError> for LinkLost {
     fn from(error: ConnectionError) -> Self {
         if let Some(why) = trust::explain(&error) {
-            return Self::because(why);
+            return Self { refused: true, ..Self::because(why) };
         }
         match error {
             ConnectionError::ApplicationClosed(close) => {
@@ -106,7 +108,7 @@ impl From<ConnectionError> for LinkLost {
                 if !close.reason.is_empty() {
                     why = format!("{why} ({})", harmless(&close.reason));
                 }
-                Self { code, why }
+                Self { code, why, refused: false }
             }
             ConnectionError::Reset => Self::because("the peer has forgotten the link: it was restarted"),
             ConnectionError::TimedOut => Self::because("nothing was heard from the peer for 30 s"),

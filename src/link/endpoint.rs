@@ -84,7 +84,7 @@ impl Endpoint {
     }
 
     pub(super) async fn dial_within(&self, address: SocketAddr, time: Duration) -> Result<Connection, DialError> {
-        let failed = |why| DialError::Failed { address, why };
+        let failed = |why| DialError::Failed { address, why, refused: false };
         let env = &self.0.env;
         let mut config = self.0.client.clone();
         config.transport_config(transport::transport(env.network.largest_payload(address.ip())));
@@ -96,7 +96,10 @@ impl Endpoint {
             other => failed(other.to_string()),
         })?;
         let connection = env.timeout(time, connecting).await.ok_or(DialError::Silent { address, time })?;
-        let connection = connection.map_err(|error| failed(LinkLost::from(error).why))?;
+        let connection = connection.map_err(|error| {
+            let LinkLost { why, refused, .. } = error.into();
+            DialError::Failed { address, why, refused }
+        })?;
         Connection::new(connection, true).map_err(failed)
     }
 
@@ -214,9 +217,9 @@ pub(crate) enum DialError {
     /// Nothing answered, or not in time.
     #[error("{address} did not answer within {time:?}")]
     Silent { address: SocketAddr, time: Duration },
-    /// The handshake failed, or could not begin.
+    /// The handshake failed, or could not begin; `refused`: because of a certificate.
     #[error("{address}: {why}")]
-    Failed { address: SocketAddr, why: String },
+    Failed { address: SocketAddr, why: String, refused: bool },
 }
 
 /// Somebody connected and was turned away.

@@ -50,6 +50,9 @@ pub enum Event {
         address: SocketAddr,
         /// Why, for people.
         why: String,
+        /// One of both does not accept the other's certificate. It stays like this until one of them is started with
+        /// another key or mesh name.
+        refused: bool,
     },
     /// A member of the mesh was refused, or has refused this node, for instance because one of both has as many links
     /// as it may have.
@@ -72,6 +75,14 @@ pub enum Event {
         node: NodeId,
         /// The channel of the socket.
         channel: String,
+    },
+    /// A discovery source cannot do its work, so that others may not be found. Told when the reason changes; the source
+    /// goes on trying where that can help.
+    DiscoveryTrouble {
+        /// Which source: `local` for processes of this host, `fixed` for a peer that was named.
+        source: &'static str,
+        /// Why, and what to do about it, for people.
+        why: String,
     },
     /// The node has found nobody for 5 s.
     Alone {
@@ -142,6 +153,7 @@ impl Event {
             Self::PeerJoined { name, .. } => name.len(),
             Self::PeerLeft { name, why, .. } => name.len() + why.len(),
             Self::Refused { why, .. } | Self::NoLink { why, .. } | Self::LinkRefused { why, .. } => why.len(),
+            Self::DiscoveryTrouble { why, .. } => why.len(),
             Self::TooManyLanes { channel, .. } | Self::NotGranted { channel, .. } => channel.len(),
             Self::Alone { report } => report.len(),
             Self::ChannelAlone { channel, nearest, .. } => channel.len() + nearest.as_ref().map_or(0, String::len),

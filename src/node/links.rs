@@ -324,7 +324,8 @@ impl Hall {
                     None if lost.is_some() && !connected.open && peer.trouble.as_ref() != Some(&end.why) => {
                         peer.trouble = Some(end.why.clone());
                         let address = connected.connection.remote_address();
-                        self.emit(Event::NoLink { address, why: end.why });
+                        let refused = lost.is_some_and(|lost| lost.refused);
+                        self.emit(Event::NoLink { address, why: end.why, refused });
                     }
                     _ => {}
                 }

@@ -202,6 +202,14 @@ impl Hall {
                     looking.report = Some(report);
                 }
             }
+            Found::Trouble(why) => {
+                if let Some(looking) = state.sources.get_mut(source)
+                    && looking.report.as_ref() != Some(&why)
+                {
+                    looking.report = Some(why.clone());
+                    self.emit(Event::DiscoveryTrouble { source: looking.name, why });
+                }
+            }
         }
         drop(guard);
         self.changed.notify_one();
@@ -373,8 +381,8 @@ impl Hall {
         let new = trouble.as_ref() != Some(&told);
         *trouble = Some(told);
         // Silence is no news: the report of a node that stays alone tells of it.
-        if new && let DialError::Failed { address, why } = error {
-            self.emit(Event::NoLink { address, why });
+        if new && let DialError::Failed { address, why, refused } = error {
+            self.emit(Event::NoLink { address, why, refused });
         }
     }
 

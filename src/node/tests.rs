@@ -317,10 +317,9 @@ async fn nodes_of_two_meshes_refuse_each_other_and_say_so() {
     let mut seen = ours.events();
     let stranger = node(&key()).env(world(None)).peer(&ours.local_addr().to_string()).await.unwrap();
     let mut told = stranger.events();
-    let Event::NoLink { address, why } = event(&mut told, |event| matches!(event, Event::NoLink { .. })).await else {
-        unreachable!()
-    };
-    assert_eq!(address, ours.local_addr());
+    let no_link = event(&mut told, |event| matches!(event, Event::NoLink { .. })).await;
+    let Event::NoLink { address, why, refused } = no_link else { unreachable!() };
+    assert_eq!((address, refused), (ours.local_addr(), true));
     assert!(why.contains("another mesh"), "{why}");
     let refused = event(&mut seen, |event| matches!(event, Event::Refused { .. })).await;
     let Event::Refused { address, .. } = refused else { unreachable!() };

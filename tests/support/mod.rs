@@ -141,6 +141,11 @@ impl Process {
         panic!("never heard {what}");
     }
 
+    /// The next line that it says, if it does within this time.
+    pub fn hear_within(&self, time: Duration) -> Option<String> {
+        self.said.recv_timeout(time).ok()
+    }
+
     /// What it has said by now and nobody has heard; with `end`, until its end.
     pub fn heard(&self) -> Vec<String> {
         self.said.try_iter().collect()

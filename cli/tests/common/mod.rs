@@ -65,6 +65,16 @@ impl User {
         command
     }
 
+    /// The same with mounts of its own, which end with it.
+    pub(crate) fn unshared(&self, script: &str) -> Command {
+        let mut command = self.program("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.arg("-r");
+        }
+        command.args(["-m", "sh", "-c", script]).env("M", env!("CARGO_BIN_EXE_meshmq"));
+        command
+    }
+
     fn program(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MESHMQ_")) {

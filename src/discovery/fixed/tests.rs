@@ -63,10 +63,10 @@ async fn an_unknown_name_is_reported_and_looked_up_again() {
     let answers = vec![Err(io::Error::other("no such host")), Ok(Vec::new()), Ok(vec!["10.0.0.1:7".parse().unwrap()])];
     let mut found = start("host:7", answers);
     let begin = tokio::time::Instant::now();
-    let Found::Report(report) = next(&mut found).await else { panic!("nothing reported") };
+    let Found::Trouble(report) = next(&mut found).await else { panic!("nothing reported") };
     assert!(report.contains("host:7") && report.contains("no such host") && report.contains("IP address"), "{report}");
     assert_eq!(next(&mut found).await, Found::FirstPass);
-    let Found::Report(report) = next(&mut found).await else { panic!("nothing reported") };
+    let Found::Trouble(report) = next(&mut found).await else { panic!("nothing reported") };
     assert!(report.contains("no address"), "{report}");
     assert_eq!(next(&mut found).await, seen(&["10.0.0.1:7"]));
     assert_eq!(begin.elapsed().as_secs(), 3);

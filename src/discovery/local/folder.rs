@@ -14,19 +14,20 @@ use crate::id::NodeId;
 /// Longest path of a Unix socket that Linux takes, in bytes: 108 with the closing NUL.
 const MAX_SOCKET_PATH: usize = 107;
 const PRIVATE: u32 = 0o700;
+const ELSEWHERE: &str = "name another folder (XDG_RUNTIME_DIR, or local_folder of the builder)";
 
 /// Why the folder cannot be used, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
-    #[error("{} cannot be used: {source}; make its parent folder writable, or choose another local folder", .path.display())]
+    #[error("{} cannot be used: {source}; make its parent folder writable, or {ELSEWHERE}", .path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("{} is not a folder; remove it, or choose another local folder", .0.display())]
+    #[error("{} is not a folder; remove it, or {ELSEWHERE}", .0.display())]
     NotFolder(PathBuf),
-    #[error("{} belongs to user {owner}; remove it, or choose another local folder", .path.display())]
+    #[error("{} belongs to user {owner}; remove it, or {ELSEWHERE}", .path.display())]
     Foreign { path: PathBuf, owner: u32 },
     #[error("{path} has mode {mode:o}; it must be yours alone: `chmod 700 {path}`", path = .path.display())]
     Open { path: PathBuf, mode: u32 },
-    #[error("{} is longer than the {MAX_SOCKET_PATH} bytes of a Unix socket; choose a shorter local folder", .0.display())]
+    #[error("{} is longer than the {MAX_SOCKET_PATH} bytes of a Unix socket; {ELSEWHERE}", .0.display())]
     TooLong(PathBuf),
 }
 

@@ -51,7 +51,7 @@ impl Running {
 
     async fn report(&mut self) -> String {
         loop {
-            if let Found::Report(report) = self.next().await {
+            if let Found::Report(report) | Found::Trouble(report) = self.next().await {
                 return report;
             }
         }
@@ -268,7 +268,7 @@ async fn a_folder_that_is_not_the_users_alone_is_refused() {
         ("link", "is not a folder; remove it"),
         ("inner", "is not a folder; remove it"),
         ("missing/below", "make its parent folder writable"),
-        (&long, "choose a shorter local folder"),
+        (&long, "name another folder (XDG_RUNTIME_DIR"),
     ] {
         let mut running = Running::start(&place(name), advert(1));
         let report = running.report().await;

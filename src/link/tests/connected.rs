@@ -104,7 +104,7 @@ async fn control_frames_go_both_ways_and_the_last_one_arrives_before_the_close()
         (lost.code, lost.to_string()),
         (Some(CloseCode::Goodbye), "the peer has shut down (maintenance)".into())
     );
-    assert_eq!(dialled.closed().await, LinkLost { code: None, why: "closed by this node".into() });
+    assert_eq!(dialled.closed().await, LinkLost { code: None, why: "closed by this node".into(), refused: false });
     assert!(their_writer.write("late".into()).await.is_err());
     assert!(accepted.open_lane().await.is_err() && accepted.accept_lane().await.is_err());
 }
