@@ -79,13 +79,25 @@ pub trait Network: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The largest UDP payload, in bytes, that is worth trying towards a peer at this address. A connection finds out
-    /// by itself what the path takes, up to here; 1,452 is what an Ethernet takes.
-    fn largest_payload(&self, to: IpAddr) -> u16 {
+    /// How large the packets towards a peer at this address may be.
+    fn largest_payload(&self, to: IpAddr) -> Payload {
         let _ = to;
-        1452
+        Payload::AtMost(ETHERNET_PAYLOAD)
     }
 }
+
+/// How large packets may be, as UDP payload in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Payload {
+    /// The path takes so much: a connection begins with it. Should it not, the link takes seconds to get going.
+    Certain(u16),
+    /// No more is worth trying: a connection begins with 1,200, and finds out by itself what the path takes.
+    AtMost(u16),
+}
+
+/// What an Ethernet takes (1,500) without the headers of IPv6 and UDP.
+pub(crate) const ETHERNET_PAYLOAD: u16 = 1452;
 
 /// A source of randomness that is fit for keys.
 pub trait Random: Send + Sync + 'static {

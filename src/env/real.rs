@@ -12,13 +12,14 @@ use std::thread;
 use std::time::Instant;
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
+use rustix::net::sockopt::{ip_mtu, ipv6_mtu};
 use rustls::crypto::CryptoProvider;
 use rustls::time_provider::DefaultTimeProvider;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-use super::{BoxFuture, Env, Network, Random};
+use super::{BoxFuture, ETHERNET_PAYLOAD, Env, Network, Payload, Random};
 use crate::discovery::{Local, Mdns};
 
 impl Env {
@@ -169,17 +170,25 @@ impl Network for RealNetwork {
         interfaces.into_iter().filter(|interface| !interface.is_loopback()).map(|interface| interface.ip()).collect()
     }
 
-    fn largest_payload(&self, to: IpAddr) -> u16 {
-        let to = to.to_canonical();
-        // An address of this host is one that can be bound; packets to it take the loopback interface.
-        if to.is_loopback() || UdpSocket::bind((to, 0)).is_ok() { LOOPBACK_PAYLOAD } else { ETHERNET_PAYLOAD }
+    fn largest_payload(&self, to: IpAddr) -> Payload {
+        match own_payload(to.to_canonical()) {
+            Some(LOOPBACK_PAYLOAD..) => Payload::Certain(LOOPBACK_PAYLOAD as u16),
+            _ => Payload::AtMost(ETHERNET_PAYLOAD),
+        }
     }
 }
 
+/// What the kernel takes in one packet to an address of this host; `None`: it is another host's. An address of this host
+/// is one that can be bound; packets to it take the loopback interface.
+fn own_payload(to: IpAddr) -> Option<u32> {
+    let socket = UdpSocket::bind((to, 0)).ok()?;
+    socket.connect(socket.local_addr().ok()?).ok()?;
+    // Less the headers of IP and UDP.
+    if to.is_ipv4() { ip_mtu(&socket).ok()?.checked_sub(28) } else { ipv6_mtu(&socket).ok()?.checked_sub(48) }
+}
+
 /// What Linux's loopback interface takes (65,536) without the headers of IPv6 and UDP; also below IPv4's limit, 65,507.
-const LOOPBACK_PAYLOAD: u16 = 65_488;
-/// What an Ethernet takes (1,500) without the headers of IPv6 and UDP.
-const ETHERNET_PAYLOAD: u16 = 1452;
+const LOOPBACK_PAYLOAD: u32 = 65_488;
 
 struct SystemRandom;
 

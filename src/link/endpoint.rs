@@ -156,8 +156,8 @@ impl Endpoint {
     async fn shake_hands(&self, incoming: Incoming) -> Result<Connection, String> {
         let env = &self.0.env;
         let mut config = self.0.server.clone();
-        let largest_payload = env.network.largest_payload(plain(incoming.remote_address()).ip());
-        config.transport_config(transport::transport(largest_payload));
+        let payload = env.network.largest_payload(plain(incoming.remote_address()).ip());
+        config.transport_config(transport::transport(payload));
         let why = |error: ConnectionError| LinkLost::from(error).why;
         let connecting = incoming.accept_with(Arc::new(config)).map_err(why)?;
         match env.timeout(ADMISSION_DEADLINE, connecting).await {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, ConnectionIdGenerator, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TimeSource, TransportConfig,
@@ -12,7 +13,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 use rustls::time_provider::TimeProvider;
 
 use super::keys::Key;
-use crate::env::Env;
+use crate::env::{ETHERNET_PAYLOAD, Env, Payload};
 use crate::trust::Credentials;
 use crate::wire::limits::MAX_HANDSHAKES;
 
@@ -35,22 +36,33 @@ const INCOMING_BUFFER: u64 = 16 << 10;
 const IDLE: Duration = Duration::from_secs(30);
 /// The largest packet that is taken: any that UDP carries.
 const MAX_UDP_PAYLOAD: u16 = 65_527;
+/// UDP payload of the first packets where nothing is known of the path, in bytes: what QUIC asks of every path.
+const PAYLOAD_AT_FIRST: u16 = 1200;
+/// What may be under way before the first acknowledgement, in bytes (RFC 9002, 7.2), and at least two packets.
+const CONGESTION_WINDOW_AT_FIRST: u64 = 12_000;
 /// How soon larger packets are tried again after a burst of losses looked as if the path no longer took them.
 const SMALL_PACKETS_FOR: Duration = Duration::from_secs(5);
-/// Larger packets than of this size, in bytes, pass only within a host.
-const ETHERNET_PAYLOAD: u16 = 1452;
-/// How closely the size of packets within a host is searched for, in bytes: half the largest, then all of it. A probe is
-/// padding, which quinn reads byte by byte: searched to 20 bytes, twelve of them took most of the time that forming a
-/// mesh takes.
+/// How closely the size of packets within a host is searched for, in bytes, should loopback's not pass at first: half the
+/// largest, then all of it. A probe is padding, which quinn reads byte by byte.
 const COARSE_SEARCH: u16 = 16_500;
 
-/// A connection whose packets may grow to `largest_payload` bytes.
-pub(super) fn transport(largest_payload: u16) -> Arc<TransportConfig> {
+/// A connection whose packets have, or may grow to, this size.
+///
+/// Where the size is certain it is not looked for: a probe fills the connection's send buffer, which quinn keeps, so that
+/// an idle link would hold as much memory as its largest packet has. Nor does the kernel take several such packets in one
+/// call, for which quinn would make that buffer ten times as large.
+pub(super) fn transport(payload: Payload) -> Arc<TransportConfig> {
+    let (first, most, several_a_call) = match payload {
+        Payload::Certain(size) => (size, size, false),
+        Payload::AtMost(size) => (PAYLOAD_AT_FIRST, size, true),
+    };
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(largest_payload).black_hole_cooldown(SMALL_PACKETS_FOR);
-    if largest_payload > ETHERNET_PAYLOAD {
+    mtu.upper_bound(most).black_hole_cooldown(SMALL_PACKETS_FOR);
+    if most > ETHERNET_PAYLOAD {
         mtu.minimum_change(COARSE_SEARCH);
     }
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(CONGESTION_WINDOW_AT_FIRST.max(2 * u64::from(first)));
 
     let mut config = TransportConfig::default();
     config
@@ -64,7 +76,10 @@ pub(super) fn transport(largest_payload: u16) -> Arc<TransportConfig> {
         .datagram_send_buffer_size(0)
         .max_idle_timeout(Some(IDLE.try_into().expect("30 s fit a QUIC integer")))
         .keep_alive_interval(None)
-        .mtu_discovery_config(Some(mtu));
+        .initial_mtu(first)
+        .enable_segmentation_offload(several_a_call)
+        .mtu_discovery_config(Some(mtu))
+        .congestion_controller_factory(Arc::new(congestion));
     Arc::new(config)
 }
 
@@ -132,7 +147,12 @@ mod tests {
     /// Whole and by value: a limit that a new version of the library brings, or another default, shows up here.
     #[test]
     fn every_limit_is_known() {
-        let text = format!("{:?}", transport(65_488));
+        every_limit(Payload::Certain(65_488), "initial_mtu: 65488", "enable_segmentation_offload: false");
+        every_limit(Payload::AtMost(65_488), "initial_mtu: 1200", "enable_segmentation_offload: true");
+    }
+
+    fn every_limit(payload: Payload, initial_mtu: &str, several_a_call: &str) {
+        let text = format!("{:?}", transport(payload));
         let (_, limits) = text.split_once('{').unwrap();
         let expected = [
             "max_concurrent_bidi_streams: 1",
@@ -145,7 +165,7 @@ mod tests {
             "packet_threshold: 3",
             "time_threshold: 1.125",
             "initial_rtt: 333ms",
-            "initial_mtu: 1200",
+            initial_mtu,
             "min_mtu: 1200",
             "mtu_discovery_config: Some(MtuDiscoveryConfig { interval: 600s, upper_bound: 65488, \
              minimum_change: 16500, black_hole_cooldown: 5s })",
@@ -157,7 +177,7 @@ mod tests {
             "allow_spin: true",
             "datagram_receive_buffer_size: None",
             "datagram_send_buffer_size: 0",
-            "enable_segmentation_offload: true",
+            several_a_call,
             ".. }",
         ];
         assert_eq!(limits.trim(), expected.join(", "));

@@ -3,6 +3,7 @@
 mod carried;
 mod connected;
 mod limited;
+mod narrow;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
