@@ -97,7 +97,7 @@ pub enum Payload {
 }
 
 /// What an Ethernet takes (1,500) without the headers of IPv6 and UDP.
-const ETHERNET_PAYLOAD: u16 = 1452;
+pub(crate) const ETHERNET_PAYLOAD: u16 = 1452;
 
 /// A source of randomness that is fit for keys.
 pub trait Random: Send + Sync + 'static {

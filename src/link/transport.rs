@@ -13,7 +13,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 use rustls::time_provider::TimeProvider;
 
 use super::keys::Key;
-use crate::env::{Env, Payload};
+use crate::env::{ETHERNET_PAYLOAD, Env, Payload};
 use crate::trust::Credentials;
 use crate::wire::limits::MAX_HANDSHAKES;
 
@@ -42,6 +42,9 @@ const PAYLOAD_AT_FIRST: u16 = 1200;
 const CONGESTION_WINDOW_AT_FIRST: u64 = 12_000;
 /// How soon larger packets are tried again after a burst of losses looked as if the path no longer took them.
 const SMALL_PACKETS_FOR: Duration = Duration::from_secs(5);
+/// How closely the size of packets within a host is searched for, in bytes, should loopback's not pass at first: half the
+/// largest, then all of it. A probe is padding, which quinn reads byte by byte.
+const COARSE_SEARCH: u16 = 16_500;
 
 /// A connection whose packets have, or may grow to, this size.
 ///
@@ -55,6 +58,9 @@ pub(super) fn transport(payload: Payload) -> Arc<TransportConfig> {
     };
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(most).black_hole_cooldown(SMALL_PACKETS_FOR);
+    if most > ETHERNET_PAYLOAD {
+        mtu.minimum_change(COARSE_SEARCH);
+    }
     let mut congestion = CubicConfig::default();
     congestion.initial_window(CONGESTION_WINDOW_AT_FIRST.max(2 * u64::from(first)));
 
@@ -161,8 +167,8 @@ mod tests {
             "initial_rtt: 333ms",
             initial_mtu,
             "min_mtu: 1200",
-            "mtu_discovery_config: Some(MtuDiscoveryConfig { interval: 600s, upper_bound: 65488, minimum_change: 20, \
-             black_hole_cooldown: 5s })",
+            "mtu_discovery_config: Some(MtuDiscoveryConfig { interval: 600s, upper_bound: 65488, \
+             minimum_change: 16500, black_hole_cooldown: 5s })",
             "pad_to_mtu: false",
             "ack_frequency_config: None",
             "persistent_congestion_threshold: 3",
