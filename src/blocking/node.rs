@@ -207,6 +207,15 @@ impl Node {
         self.0.metrics()
     }
 
+    /// Serves the figures for Prometheus over HTTP: as [`meshmq::Node::serve_metrics`](crate::Node::serve_metrics).
+    ///
+    /// # Errors
+    /// What the operating system says, as a rule that the port is in use; or that the node is closed.
+    #[cfg(feature = "prometheus")]
+    pub fn serve_metrics(&self, address: SocketAddr) -> std::io::Result<SocketAddr> {
+        self.0.serve_metrics(address)
+    }
+
     /// Waits until the node knows its mesh: each discovery source has finished its first pass, and each candidate found
     /// is linked, its sockets known, or was tried in vain; at most 1.5 s from the start.
     pub fn settled(&self) {
