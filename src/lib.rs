@@ -47,6 +47,7 @@
 //! | room | question |
 //! |---|---|
 //! | `socket` | you: what does an application hold? |
+//! | [`blocking`] | the same for threads, without async |
 //! | `pattern` | who gets what, and what is kept? |
 //! | `session` | who, for control: what is said between two nodes? |
 //! | `wire` | bytes: what does it look like? |

@@ -32,7 +32,7 @@ fn ends(bound: usize) -> (Node, Push, Pull) {
 #[test]
 fn work_passes_between_two_nodes() {
     let (key, place) = (MeshKey::generate().unwrap(), Place::new());
-    let join = || Node::builder("test").key(key.clone()).local_folder(place.path()).join().unwrap();
+    let join = || Node::builder("test").key(key.clone()).without_mdns().local_folder(place.path()).join().unwrap();
     let (pushing, pulling) = (join(), join());
     pushing.wait_for_peers(1).unwrap();
     pulling.settled();
@@ -40,6 +40,7 @@ fn work_passes_between_two_nodes() {
     push.wait_for_pullers(1).unwrap();
     pull.wait_for_pushers(1).unwrap();
     assert_eq!((push.pullers(), pulling.peers()[0].id), (1, pushing.id()));
+    assert!(pulling.snapshot(PATIENCE).nodes.iter().all(|node| node.status.is_ok()));
 
     thread::scope(|scope| {
         scope.spawn(|| {

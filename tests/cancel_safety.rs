@@ -6,15 +6,17 @@ mod support;
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Wake};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use meshmq::{Node, Pull, Push, SendErrorKind};
-use support::{Place, folder, run, until};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use meshmq::{Event, Node, Pull, Push, SendErrorKind};
+use support::{PATIENCE, Place, folder, run, until};
 
 /// A node with room for `bound` messages at its pusher.
 async fn ends(bound: usize) -> (Node, Push, Pull) {
-    let node = Place::new().builder().without_local().linger(Duration::ZERO).await.unwrap();
+    let node = Node::isolated().await.unwrap();
     let push = node.push("jobs").bound(bound, 1 << 20).await.unwrap();
     let pull = node.pull("jobs").await.unwrap();
     push.wait_for_pullers(1).await.unwrap();
@@ -181,6 +183,28 @@ fn what_handled_has_accepted_is_delivered() {
 }
 
 #[test]
+fn events_recv_takes_nothing() {
+    run(async {
+        let (node, push, pull) = ends(10).await;
+        let mut events = node.events();
+        while events.try_recv().is_some() {}
+        for _ in 0..2 {
+            push.send("nonsense").await.unwrap();
+            let job = pull.recv().await.unwrap();
+            {
+                let mut recv = Box::pin(events.recv());
+                waits(&mut recv);
+                job.reject("no job");
+                push.flush().await.unwrap();
+            }
+            assert!(matches!(events.try_recv(), Some(Event::Rejected { .. })), "it is still here");
+        }
+        waits(&mut Box::pin(events.next()));
+        assert!(events.try_recv().is_none());
+    });
+}
+
+#[test]
 fn waiting_can_be_given_up() {
     run(async {
         let (node, push, pull) = ends(10).await;
@@ -189,10 +213,101 @@ fn waiting_can_be_given_up() {
         waits(&mut Box::pin(push.wait_for_pullers(2)));
         waits(&mut Box::pin(pull.wait_for_pushers(2)));
         waits(&mut Box::pin(node.wait_for_peers(1)));
+        let place = Place::new();
+        let (asking, asked) = (place.builder().await.unwrap(), place.builder().await.unwrap());
+        asking.wait_for_peers(1).await.unwrap();
+        waits(&mut Box::pin(asking.snapshot(PATIENCE)));
+        waits(&mut Box::pin(asking.status_of(asked.id(), PATIENCE)));
+        asking.status_of(asked.id(), PATIENCE).await.unwrap();
         pull.recv().await.unwrap().ack();
         push.flush().await.unwrap();
         push.wait_for_pullers(1).await.unwrap();
         pull.wait_for_pushers(1).await.unwrap();
+    });
+}
+
+#[test]
+fn settled_can_be_given_up() {
+    run(async {
+        // A peer that never answers: the node looks for it for as long as it may.
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let node = Node::isolated().peer(&silent.local_addr().unwrap().to_string()).await.unwrap();
+        waits(&mut Box::pin(node.settled()));
+        node.settled().await;
+    });
+}
+
+/// Counts who could wake it.
+struct Counted;
+
+impl Wake for Counted {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// Polls once, drops, and looks whether the waker was kept.
+fn leaves_nothing(what: &str, future: impl Future) {
+    let waker = Arc::new(Counted);
+    {
+        let mut future = Box::pin(future);
+        assert!(future.as_mut().poll(&mut Context::from_waker(&waker.clone().into())).is_pending(), "{what} is ready");
+        assert!(Arc::strong_count(&waker) > 1, "{what} waits for nothing");
+    }
+    assert_eq!(Arc::strong_count(&waker), 1, "{what} is still waited for");
+}
+
+#[test]
+fn whoever_stops_waiting_leaves_nothing_behind() {
+    run(async {
+        let (node, push, pull) = ends(1).await;
+        leaves_nothing("recv", pull.recv());
+        leaves_nothing("recv_batch", pull.recv_batch(2));
+        leaves_nothing("serve", pull.serve(2, async |_| Ok::<_, String>(())));
+        leaves_nothing("wait_for_pushers", pull.wait_for_pushers(2));
+        leaves_nothing("wait_for_pullers", push.wait_for_pullers(2));
+        leaves_nothing("wait_for_peers", node.wait_for_peers(1));
+        let mut events = node.events();
+        while events.try_recv().is_some() {}
+        leaves_nothing("events", async move { events.recv().await });
+
+        push.send("first").await.unwrap();
+        leaves_nothing("send", push.send("second"));
+        leaves_nothing("send_timeout", push.send_timeout("second", PATIENCE));
+        leaves_nothing("send_batch", push.send_batch(["second"]));
+        leaves_nothing("handled", push.send("second").handled());
+        leaves_nothing("reserve", push.reserve(1));
+        let mut sink = push.clone().into_sink();
+        leaves_nothing("a sink", async move { sink.feed("second".into()).await });
+    });
+}
+
+#[test]
+fn a_flush_that_was_given_up_is_forgotten_by_the_next_one() {
+    run(async {
+        let (_node, push, _pull) = ends(1).await;
+        push.send("job").await.unwrap();
+        let waker = Arc::new(Counted);
+        for _ in 0..10 {
+            let mut flush = push.flush();
+            assert!(flush.poll_unpin(&mut Context::from_waker(&waker.clone().into())).is_pending());
+        }
+        let _last = push.flush();
+        assert_eq!(Arc::strong_count(&waker), 1);
+    });
+}
+
+#[test]
+fn serve_takes_nothing_while_it_waits() {
+    run(async {
+        let (_node, push, pull) = ends(10).await;
+        {
+            let mut serving = Box::pin(pull.serve(2, async |_| Ok::<_, String>(())));
+            waits(&mut serving);
+            push.send("job").await.unwrap();
+            until("the job is here", || pull.metrics().waiting == 1).await;
+        }
+        let job = pull.recv().now_or_never().expect("it is still here").unwrap();
+        assert!(!job.redelivered());
+        job.ack();
     });
 }
 
@@ -241,6 +356,19 @@ fn a_node_that_is_dropped_while_it_joins_leaves_nothing() {
     });
 }
 
+#[test]
+fn a_builder_that_is_dropped_opens_nothing() {
+    run(async {
+        let (node, push, _pull) = ends(10).await;
+        drop(node.push("jobs"));
+        drop(node.pull("jobs").into_future());
+        drop(Node::isolated());
+        push.wait_for_pullers(1).await.unwrap();
+        // The future of a socket's builder has opened the socket, which ended with it.
+        until("two sockets are left", || node.metrics().sockets.len() == 2).await;
+    });
+}
+
 /// Nodes that show themselves in the folder through which those of one host meet.
 fn sockets(place: &Place) -> usize {
     let tags = folder(&place.path());
@@ -257,5 +385,32 @@ fn shutdown_goes_on_without_its_future() {
         drop(leaving);
         assert_eq!(push.send("late").await.unwrap_err().kind, SendErrorKind::Closed);
         let _ = node.shutdown(Duration::ZERO).await;
+    });
+}
+
+#[test]
+fn a_second_shutdown_can_be_given_up() {
+    run(async {
+        let (node, push, pull) = ends(10).await;
+        push.send("job").await.unwrap();
+        let job = pull.recv().await.unwrap();
+        let mut first = Box::pin(node.shutdown(PATIENCE));
+        waits(&mut first);
+        waits(&mut Box::pin(node.shutdown(Duration::ZERO)));
+        waits(&mut first);
+        job.ack();
+        assert_eq!(first.await.len(), 0);
+    });
+}
+
+#[test]
+fn a_permit_of_an_ended_node_takes_nothing() {
+    run(async {
+        let (node, push, _pull) = ends(10).await;
+        let permit = push.reserve(10).await.unwrap();
+        drop(node.shutdown(Duration::ZERO).await);
+        let refused = permit.send("late").unwrap_err();
+        assert_eq!((refused.kind, &*refused.message), (SendErrorKind::Closed, &b"late"[..]));
+        assert_eq!(push.metrics().accepted, 0);
     });
 }

@@ -1,18 +1,19 @@
-//! Holds the documents against the repository: their links lead somewhere, and `docs/defaults.md` tells each constant of
-//! `src/wire/limits.rs` with its value.
+//! Holds the documents against the repository: their links lead somewhere, `docs/defaults.md` tells each constant of
+//! `src/wire/limits.rs` with its value, and whatever can be awaited says what is lost when it is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const PAGE: &str = include_str!("../docs/defaults.md");
+const CANCELLED: &str = include_str!("../docs/cancel-safety.md");
 const SOURCE: &str = include_str!("../src/wire/limits.rs");
 
 #[test]
 fn every_link_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut broken = Vec::new();
-    for page in pages(root) {
+    for page in files(root, "md") {
         let text = fs::read_to_string(&page).expect("a readable page");
         let folder = page.parent().expect("a page is in a folder");
         for link in links(&text).filter(|link| !link.contains("://")) {
@@ -74,6 +75,125 @@ fn values_are_shown_as_people_write_them() {
     }
 }
 
+#[test]
+fn whatever_can_be_awaited_says_what_is_lost_when_it_is_dropped() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // A view of the others, in which nothing is awaited.
+    let files = files(&root.join("src"), "rs").into_iter().filter(|file| !file.starts_with(root.join("src/blocking")));
+    let source: String = files.map(|file| fs::read_to_string(file).expect("a readable source")).collect();
+    let found = awaitable(&source);
+    let silent: Vec<_> = found.iter().filter(|(_, says)| !**says).map(|(name, _)| name).collect();
+    assert!(silent.is_empty(), "without a section `# Cancel safety`: {silent:?}");
+
+    let rows = CANCELLED.lines().filter(|line| line.starts_with("| `"));
+    let told = rows.flat_map(|row| row.split('|').nth(1).unwrap_or("").split('`').skip(1).step_by(2));
+    let told: BTreeSet<_> = told.map(str::to_owned).collect();
+    let there: BTreeSet<_> = found.into_keys().collect();
+    assert_eq!(there, told, "what the source has, and what docs/cancel-safety.md tells");
+}
+
+#[test]
+fn what_can_be_awaited_is_found() {
+    let source = "
+pub struct Wait<'a>(&'a ());
+
+impl Future for Wait<'_> {}
+
+/// One.
+///
+/// # Cancel safety
+/// Fine.
+#[derive(Debug)]
+pub struct Messages(u8);
+
+impl<T> Stream for Messages<T> {}
+
+pub struct Other;
+
+impl<T> Socket<T> {
+    /// Two.
+    ///
+    /// # Cancel safety
+    /// Fine.
+    #[inline]
+    pub async fn two<U>(&self) {}
+
+    /// Three.
+    pub fn three(
+        &self,
+        long: usize,
+    ) -> Wait<'_> {
+        todo!()
+    }
+
+    pub(crate) async fn four(&self) {}
+
+    pub fn five(&self) -> usize {
+        5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    pub async fn six() {}
+}
+";
+    let found = awaitable(source);
+    let found: Vec<_> = found.iter().map(|(name, says)| (&name[..], *says)).collect();
+    assert_eq!(found, [("Messages", true), ("Socket::three", false), ("Socket::two", true)]);
+}
+
+/// What is public in a source and can be awaited, and whether its documentation has the section: async functions, those
+/// that give a future, and types that are streams, sinks or become a future.
+fn awaitable(source: &str) -> BTreeMap<String, bool> {
+    let implementing = |kinds: &[&str]| -> BTreeSet<String> {
+        let heads = source.lines().filter(|line| line.starts_with("impl"));
+        let parts = heads.filter_map(|line| Some(kinds.iter().find_map(|kind| line.split_once(kind))?.1));
+        parts.map(|rest| word(rest).to_owned()).collect()
+    };
+    let futures = implementing(&[" Future for "]);
+    let others = implementing(&[" IntoFuture for ", " Stream for ", " Sink<Bytes> for "]);
+
+    let lines: Vec<_> = source.lines().collect();
+    let (mut found, mut owner) = (BTreeMap::new(), "");
+    for (at, line) in lines.iter().enumerate() {
+        let item = line.trim_start();
+        let says = || {
+            let above = lines[..at].iter().rev().map(|line| line.trim_start());
+            above.take_while(|line| line.starts_with("///") || line.starts_with("#[")).any(|line| line == SECTION)
+        };
+        if let Some(rest) = line.strip_prefix("impl") {
+            // `impl<…> Trait for Type` and `impl<…> Type`.
+            let rest = rest.split_once(" for ").or_else(|| rest.split_once(' ')).map_or(rest, |(_, of)| of);
+            owner = word(rest);
+        } else if line.starts_with("mod ") {
+            owner = "";
+        } else if let Some(name) = item.strip_prefix("pub struct ").map(word) {
+            if others.contains(name) {
+                found.insert(name.to_owned(), says());
+            }
+        } else if let Some(name) = item.strip_prefix("pub async fn ").map(word) {
+            if !owner.is_empty() {
+                found.insert(format!("{owner}::{name}"), says());
+            }
+        } else if let Some(name) = item.strip_prefix("pub fn ").map(word) {
+            let rest = lines[at..].join(" ");
+            let head = rest.split('{').next().unwrap_or("");
+            if head.split_once(") -> ").is_some_and(|(_, gives)| futures.contains(word(gives))) {
+                found.insert(format!("{owner}::{name}"), says());
+            }
+        }
+    }
+    found
+}
+
+const SECTION: &str = "/// # Cancel safety";
+
+/// The word at the beginning of a text.
+fn word(text: &str) -> &str {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("")
+}
+
 /// Name and value of each constant.
 fn constants(source: &str) -> impl Iterator<Item = (&str, &str)> {
     source.split("pub(crate) const ").skip(1).map(|rest| {
@@ -117,15 +237,15 @@ fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
-/// All Markdown files of the repository, without what is built.
-fn pages(folder: &Path) -> Vec<PathBuf> {
+/// All files of a kind in a folder, without what is built.
+fn files(folder: &Path, kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a readable folder") {
         let path = entry.expect("a readable entry").path();
         let name = path.file_name().expect("an entry has a name").to_string_lossy();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
-            found.extend(pages(&path));
-        } else if name.ends_with(".md") {
+            found.extend(files(&path, kind));
+        } else if path.extension().is_some_and(|extension| extension == kind) {
             found.push(path);
         }
     }

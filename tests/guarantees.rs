@@ -1,15 +1,17 @@
 //! Holds `docs/guarantees.md` against the tests: each promise names at least one, and none of them is missing or ignored.
+//! The tests that `docs/cancel-safety.md` names are looked at, too.
 
 use std::fs;
 use std::path::Path;
 
 const PAGE: &str = include_str!("../docs/guarantees.md");
+const CANCELLED: &str = include_str!("../docs/cancel-safety.md");
 
 #[test]
 fn every_promise_has_its_test() {
     let mut faults = Vec::new();
     let mut promises = 0;
-    for row in rows(PAGE) {
+    for row in rows(PAGE).chain(rows(CANCELLED)) {
         promises += 1;
         let tests = named(row);
         if tests.is_empty() {

@@ -49,6 +49,11 @@ impl Builder {
         Self(self.0.listen(address))
     }
 
+    /// As [`without_mdns`](crate::Builder::without_mdns).
+    pub fn without_mdns(self) -> Self {
+        Self(self.0.without_mdns())
+    }
+
     /// As [`local_folder`](crate::Builder::local_folder).
     pub fn local_folder(self, path: impl Into<PathBuf>) -> Self {
         Self(self.0.local_folder(path))
@@ -57,11 +62,6 @@ impl Builder {
     /// As [`without_local`](crate::Builder::without_local).
     pub fn without_local(self) -> Self {
         Self(self.0.without_local())
-    }
-
-    /// As [`without_mdns`](crate::Builder::without_mdns).
-    pub fn without_mdns(self) -> Self {
-        Self(self.0.without_mdns())
     }
 
     /// As [`without_exchange`](crate::Builder::without_exchange).
@@ -178,12 +178,13 @@ impl Node {
         self.0.channels()
     }
 
-    /// The whole mesh, as far as this node knows it: as [`meshmq::Node::snapshot`](crate::Node::snapshot).
+    /// The whole mesh, as far as this node knows it: asks every peer for its links and sockets, all at once, and waits for
+    /// their answers, at most for `timeout`; more is told at [`meshmq::Node::snapshot`](crate::Node::snapshot).
     pub fn snapshot(&self, timeout: Duration) -> Snapshot {
         block_on(self.0.snapshot(timeout))
     }
 
-    /// What one node tells of itself.
+    /// What one node tells of itself: as in a [`snapshot`](Self::snapshot). This node itself answers at once.
     ///
     /// # Errors
     /// [`NoStatus`] says why there is none.
@@ -204,6 +205,15 @@ impl Node {
     /// Exact figures of now.
     pub fn metrics(&self) -> Metrics {
         self.0.metrics()
+    }
+
+    /// Serves the figures for Prometheus over HTTP: as [`meshmq::Node::serve_metrics`](crate::Node::serve_metrics).
+    ///
+    /// # Errors
+    /// What the operating system says, as a rule that the port is in use; or that the node is closed.
+    #[cfg(feature = "prometheus")]
+    pub fn serve_metrics(&self, address: SocketAddr) -> std::io::Result<SocketAddr> {
+        self.0.serve_metrics(address)
     }
 
     /// Waits until the node knows its mesh: each discovery source has finished its first pass, and each candidate found

@@ -119,3 +119,37 @@ impl Doubts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn who_stops_telling_has_told_nothing() {
+        let (sender, mut found) = mpsc::channel(1);
+        let finder = Finder::new(7, sender, broadcast::Sender::new(1));
+        assert!(finder.tell(Found::FirstPass).now_or_never().is_some());
+        {
+            let mut telling = Box::pin(finder.tell(Found::Report("dropped".into())));
+            assert!(telling.as_mut().now_or_never().is_none());
+            assert_eq!(found.try_recv(), Ok((7, Found::FirstPass)));
+        }
+        assert!(found.try_recv().is_err());
+        assert!(finder.tell(Found::FirstPass).now_or_never().is_some(), "the place is nobody's");
+    }
+
+    #[test]
+    fn who_stops_listening_loses_no_doubt() {
+        let doubts = broadcast::Sender::new(1);
+        let mut listening = Finder::new(7, mpsc::channel(1).0, doubts.clone()).doubts();
+        let node = NodeId::from_bytes([1; 32]);
+        {
+            let mut next = Box::pin(listening.next());
+            assert!(next.as_mut().now_or_never().is_none());
+            doubts.send(node).unwrap();
+        }
+        assert_eq!(listening.next().now_or_never(), Some(node));
+    }
+}

@@ -34,6 +34,9 @@ use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESSAGE, MAX_MESSAGE_CEILING, M
 /// | [`linger`](Self::linger) | 5 s |
 /// | [`max_message`](Self::max_message) | 16 MiB |
 /// | [`max_links`](Self::max_links) | 256 |
+///
+/// # Cancel safety
+/// Dropped before it is ready, no node was started, or it has left again.
 #[must_use = "a builder does nothing until it is awaited"]
 pub struct Builder {
     mesh: String,

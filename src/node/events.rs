@@ -169,6 +169,9 @@ impl Event {
 ///
 /// It begins with what the node still remembers, so nothing is missed between joining and asking. Each reader sees
 /// every event; one that is slower than the ring is told how many it has missed.
+///
+/// # Cancel safety
+/// A `next()` of the stream that is dropped before it is ready has taken no event.
 pub struct Events {
     ring: Arc<Ring>,
     reader: u64,

@@ -33,6 +33,9 @@ use crate::wire::control::SocketKind;
 /// |---|---|
 /// | [`prefetch`](Self::prefetch) | automatic: 1 to 65,536 messages a pusher, 4 MiB in total |
 /// | [`ack_on_receive`](Self::ack_on_receive) | off |
+///
+/// # Cancel safety
+/// It is ready at once. Dropped before, no socket was opened.
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is awaited"]
 pub struct PullBuilder {

@@ -37,6 +37,9 @@ use crate::wire::limits::{PUSH_BYTES, PUSH_MESSAGES};
 /// |---|---|
 /// | [`bound`](Self::bound) | 100,000 messages, 64 MiB |
 /// | [`max_failures`](Self::max_failures) | none |
+///
+/// # Cancel safety
+/// It is ready at once. Dropped before, no socket was opened.
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is awaited"]
 pub struct PushBuilder {
