@@ -46,7 +46,9 @@ impl Say {
     }
 }
 
+/// Some of it is a peer's words: they must not act on a terminal.
 fn stderr(text: impl Display) {
+    let text = text.to_string().replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}");
     // Nobody may be left to read it.
     let _ = writeln!(std::io::stderr(), "meshmq: {text}");
 }

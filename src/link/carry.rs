@@ -147,7 +147,7 @@ impl Drop for Told {
 }
 
 /// Lets everything else that is ready run first.
-pub(super) async fn pause() {
+pub(crate) async fn pause() {
     let mut paused = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut paused, true) {

@@ -12,7 +12,7 @@ mod lane;
 mod memory;
 mod transport;
 
-pub(crate) use carry::{Carried, carry};
+pub(crate) use carry::{Carried, carry, pause};
 pub(crate) use close::{CloseCode, LinkLost};
 pub(crate) use connection::{Connection, ControlReader, ControlWriter};
 pub(crate) use endpoint::{DialError, Endpoint, OpenError};

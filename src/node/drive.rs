@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::sync::{Notify, SetOnce, oneshot};
 
 use super::hall::Hall;
-use crate::link::{CloseCode, Connection, ControlReader, ControlWriter, LinkLost};
+use crate::link::{self, CloseCode, Connection, ControlReader, ControlWriter, LinkLost};
 use crate::pattern::lane::Violation;
 use crate::session::{ConnectionId, Ending};
 use crate::wire::control::{self, Control};
@@ -79,7 +79,7 @@ impl Hall {
 
     /// Reads what the peer says; does not wait for what it does not read.
     async fn read(self: &Arc<Self>, id: ConnectionId, reader: &mut ControlReader) -> End {
-        let mut buffer = BytesMut::new();
+        let (mut buffer, mut frames) = (BytesMut::new(), 0);
         loop {
             loop {
                 match control::split(&mut buffer) {
@@ -87,6 +87,10 @@ impl Hall {
                     Ok(Some(frame)) => {
                         if let Err(end) = self.handle_control(id, frame) {
                             return end;
+                        }
+                        frames += 1;
+                        if frames % FRAMES_A_TURN == 0 {
+                            link::pause().await;
                         }
                     }
                     Err(violation) => return violation.into(),
@@ -204,6 +208,8 @@ impl From<Ending> for End {
     }
 }
 
+/// Frames after which others get their turn, however many have come: some milliseconds of work.
+const FRAMES_A_TURN: u64 = 1024;
 /// Bytes of control frames that are gathered for one write.
 const WRITE_BYTES: usize = 64 << 10;
 /// How long the peer may take to acknowledge a Goodbye.

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use super::hall::{Hall, State};
 use super::links::Connected;
-use super::peers::first_dial;
 use crate::discovery::exchange::{told, usable};
 use crate::id::NodeId;
 use crate::session::ConnectionId;
@@ -84,17 +83,13 @@ impl Hall {
                 if let Some(peer) = state.peers.get_mut(&node) {
                     peer.told.remove(&teller);
                 }
-                state.forget_unknown(node);
+                state.forget_unknown(now, node);
                 continue;
             }
-            let linked = state.is_connected(node);
+            // Who was talked of before keeps its pace: to take a word back and say it again causes no dial.
             let peer = state.peer(self.id, node, now);
-            let nowhere = peer.is_nowhere();
             if peer.told.len() < MAX_TELLERS || peer.told.contains_key(&teller) {
                 peer.told.insert(teller, addresses);
-            }
-            if nowhere && !linked {
-                peer.pace.anew(first_dial(self.id, node, now));
             }
         }
     }

@@ -38,6 +38,8 @@ pub(super) struct Connected {
     pub(super) lanes: BTreeSet<(SocketId, SocketId)>,
     /// How many lanes the peer may open.
     pub(super) allowed: u32,
+    /// That it has as many lanes as it may have was said.
+    pub(super) told_too_many: bool,
     pub(super) carried: Arc<Carried>,
     pub(super) gossip: Gossip,
     /// Since when it is the link.
@@ -103,7 +105,7 @@ impl Hall {
             return;
         }
         // Whoever has the mesh key can be many nodes.
-        if state.connections.len() >= self.max_links + MAX_HANDSHAKES || !state.has_room_for(node) {
+        if state.connections.len() >= self.max_links + MAX_HANDSHAKES || !state.make_room_for(node) {
             connection.close(CloseCode::TooManyLinks, "too many nodes");
             return;
         }
@@ -134,6 +136,7 @@ impl Hall {
             open: false,
             lanes: BTreeSet::new(),
             allowed: 0,
+            told_too_many: false,
             carried: Arc::default(),
             gossip: Gossip::default(),
             opened_at: None,
@@ -331,7 +334,7 @@ impl Hall {
                 }
             }
             self.carry_out(state, now, node);
-            state.forget_unknown(node);
+            state.forget_unknown(now, node);
         }
         drop(guard);
         self.changed.notify_one();

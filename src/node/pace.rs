@@ -17,12 +17,14 @@ pub(super) struct Pace {
     lost: Option<Instant>,
     /// How often this dial was put off.
     put_off: u32,
+    /// When it was dialled last.
+    begun: Option<Instant>,
 }
 
 impl Pace {
     /// Dialled first at this time.
     pub(super) fn new(first: Instant) -> Self {
-        Self { next: first, under_way: 0, failed: 0, lost: None, put_off: 0 }
+        Self { next: first, under_way: 0, failed: 0, lost: None, put_off: 0, begun: None }
     }
 
     /// When it is to be dialled; `None` while it is.
@@ -41,6 +43,7 @@ impl Pace {
         self.next = now + period;
         self.under_way = dials;
         self.put_off = 0;
+        self.begun = Some(now);
         period
     }
 
@@ -64,10 +67,11 @@ impl Pace {
         self.failed > 0
     }
 
-    /// The link was lost, or others came back: dial afresh, from this time on.
+    /// The link was lost, or others came back: dial afresh, from this time on. Not sooner than [`FAST`] after the last
+    /// dial: a peer that closes each link as soon as it is open would be dialled in a loop.
     pub(super) fn hurry(&mut self, now: Instant, first: Instant) {
         self.lost = Some(now);
-        self.next = first;
+        self.next = self.begun.map_or(first, |begun| first.max(begun + FAST));
     }
 
     /// It is somewhere else now: dial there from this time on, whatever dials of before are still under way.
@@ -134,6 +138,26 @@ mod tests {
         let times = dials(&mut pace, start, 30.0, 0);
         assert_eq!(times.iter().filter(|&&time| time < 10.0).count(), 10);
         assert!(times.windows(2).all(|two| two[1] - two[0] <= 4.0));
+    }
+
+    #[test]
+    fn who_is_lost_again_and_again_is_dialled_each_second() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let (mut now, mut dials) = (start, 0);
+        while now < start + Duration::from_secs(10) {
+            now = pace.due().unwrap().max(now);
+            pace.begin(now, 1, true, 0);
+            dials += 1;
+            now += Duration::from_millis(2);
+            pace.end(true);
+            pace.hurry(now, now);
+        }
+        assert!(dials <= 11, "{dials} dials in ten seconds");
+        // A link that has lasted is sought at once.
+        now += FAST;
+        pace.hurry(now, now);
+        assert_eq!(pace.due(), Some(now));
     }
 
     #[test]

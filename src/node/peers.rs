@@ -44,7 +44,7 @@ pub(super) struct Address {
     source: usize,
     /// Who was here at last; this node itself is not dialled again.
     node: Option<NodeId>,
-    pace: Pace,
+    pub(super) pace: Pace,
     trouble: Option<String>,
 }
 
@@ -94,6 +94,11 @@ impl Peer {
         self.proven.is_empty() && self.hints.is_empty() && self.told.is_empty()
     }
 
+    /// Nothing is known of it that would help to reach it, and it is not being dialled.
+    fn is_useless(&self, now: Instant) -> bool {
+        self.is_nowhere() && self.pace.due().is_some_and(|due| due <= now)
+    }
+
     /// Nobody but others' word says that it is there.
     fn is_hearsay(&self) -> bool {
         self.proven.is_empty() && self.hints.is_empty()
@@ -128,9 +133,23 @@ impl State {
         self.peers.len() < MAX_PEERS || self.peers.contains_key(&node)
     }
 
-    /// Forgets a node of which nothing is known that would help to reach it again.
-    pub(super) fn forget_unknown(&mut self, node: NodeId) {
-        if !self.is_connected(node) && self.peers.get(&node).is_some_and(Peer::is_nowhere) {
+    /// The same for a node that is there itself, or that a source has seen: one that others only talk of gives way. A
+    /// single peer can talk of as many as there is room for.
+    pub(super) fn make_room_for(&mut self, node: NodeId) -> bool {
+        if self.has_room_for(node) {
+            return true;
+        }
+        let connected: BTreeSet<NodeId> = self.connections.values().map(|connected| connected.peer).collect();
+        let mut others = self.peers.iter().filter(|(other, _)| !connected.contains(other));
+        let Some(hearsay) = others.find(|(_, peer)| peer.is_hearsay()).map(|(other, _)| *other) else { return false };
+        self.peers.remove(&hearsay);
+        true
+    }
+
+    /// Forgets a node of which nothing is known that would help to reach it again. Who was dialled a moment ago is kept
+    /// until the next dial would be due: told again, it is not dialled sooner.
+    pub(super) fn forget_unknown(&mut self, now: Instant, node: NodeId) {
+        if !self.is_connected(node) && self.peers.get(&node).is_some_and(|peer| peer.is_useless(now)) {
             self.peers.remove(&node);
         }
     }
@@ -160,13 +179,14 @@ impl State {
             && self.addresses.values().all(|address| address.node.is_some() || address.pace.has_failed())
     }
 
-    /// Forgets whom nobody has vouched for in a long time.
+    /// Forgets whom nobody has vouched for in a long time, and who was only talked of.
     fn forget(&mut self, now: Instant) {
         let connected: Vec<NodeId> = self.connections.values().map(|connected| connected.peer).collect();
         self.peers.retain(|node, peer| {
             let vouched = !peer.hints.is_empty() || peer.told.keys().any(|teller| connected.contains(teller));
             let kept = connected.contains(node) || vouched;
-            kept || now.saturating_duration_since(peer.unlinked) < FORGOTTEN_AFTER
+            let recent = now.saturating_duration_since(peer.unlinked) < FORGOTTEN_AFTER && !peer.is_useless(now);
+            kept || recent
         });
     }
 }
@@ -224,7 +244,7 @@ impl Hall {
         incarnation: Option<u64>,
         mut addresses: Vec<SocketAddr>,
     ) {
-        if !state.has_room_for(node) {
+        if !state.make_room_for(node) {
             return;
         }
         addresses.truncate(MAX_ADDRESSES);

@@ -57,7 +57,7 @@ impl Hall {
         }
         if their.kind.opens_lane() {
             // Some more than there are pairs: one that ends and one that begins may overlap.
-            connected.allowed += 1;
+            connected.allowed = connected.allowed.saturating_add(1);
             connected.connection.allow_lanes(connected.allowed.saturating_add(LANES_AT_FIRST).min(MAX_LANES));
             return;
         }
@@ -65,7 +65,10 @@ impl Hall {
             return;
         }
         if connected.lanes.len() >= MAX_LANES as usize {
-            self.emit(Event::TooManyLanes { node: connected.peer, channel: their.channel.clone() });
+            // Once a link: a peer that opens sockets without end must not push out what else has happened.
+            if !std::mem::replace(&mut connected.told_too_many, true) {
+                self.emit(Event::TooManyLanes { node: connected.peer, channel: their.channel.clone() });
+            }
             return;
         }
         connected.lanes.insert((own, their.id));

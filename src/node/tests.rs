@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::pace::Pace;
 use super::*;
 use crate::discovery::{Advert, Finder, Found, Source};
 use crate::env::{BoxFuture, Env, Random};
@@ -261,6 +262,9 @@ async fn two_nodes_that_dial_each_other_end_with_one_link() {
             let hall = &node.host.hall;
             let mut state = hall.lock();
             let id = *state.connections.keys().next().unwrap();
+            // As after a link that has lasted: it is sought again at once.
+            state.addresses.values_mut().for_each(|address| address.pace = Pace::new(hall.env.now()));
+            state.peers.values_mut().for_each(|peer| peer.pace = Pace::new(hall.env.now()));
             hall.end_connection(&mut state, hall.env.now(), id, crate::link::CloseCode::Silent, "for the test");
             drop(state);
             hall.changed.notify_one();

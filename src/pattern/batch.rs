@@ -1,5 +1,6 @@
 //! Messages that arrived together, as slices of what was read. Their answers are bytes in the batch: nobody queues.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::*};
 use std::sync::{Arc, Mutex};
@@ -31,7 +32,7 @@ pub(crate) struct Batch {
     /// [`State`] of each entry, written once by the delivery that owns it and once more when it is told.
     state: Vec<AtomicU8>,
     /// What an answer says beyond its state.
-    details: Mutex<Vec<(u32, Detail)>>,
+    details: Mutex<BTreeMap<u32, Detail>>,
     rare: Rare,
     pub(super) bytes: u64,
 }
@@ -144,7 +145,7 @@ impl Batch {
             entries: draft.entries,
             chunks: draft.chunks,
             state,
-            details: Mutex::new(Vec::new()),
+            details: Mutex::default(),
             rare: draft.rare,
             bytes: draft.bytes,
         }
@@ -199,7 +200,7 @@ impl Batch {
     }
 
     pub(crate) fn answer_with(self: &Arc<Self>, index: u32, state: State, detail: Detail) {
-        lock(&self.details).push((index, detail));
+        lock(&self.details).insert(index, detail);
         self.answer(index, state);
     }
 
@@ -233,9 +234,7 @@ impl Batch {
     }
 
     pub(super) fn detail(&self, index: u32) -> Option<Detail> {
-        let mut details = lock(&self.details);
-        let found = details.iter().position(|(at, _)| *at == index)?;
-        Some(details.swap_remove(found).1)
+        lock(&self.details).remove(&index)
     }
 
     /// Its vectors, to be used again.

@@ -9,6 +9,7 @@
 
 mod answers;
 mod lane;
+mod late;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
@@ -20,7 +21,8 @@ use atomic_waker::AtomicWaker;
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::lane::PullLane;
-use super::batch::{Batch, Draft, Entry, State};
+use self::late::{Late, LateAnswers};
+use super::batch::{Batch, Draft, Entry};
 use super::lane::LanePeer;
 use super::push::{LaneKey, lock};
 use super::slots::Slots;
@@ -58,7 +60,7 @@ struct Shared {
     lanes: BTreeMap<LaneKey, Arc<LaneIn>>,
     next_lane: LaneKey,
     slots: Option<Slots>,
-    late: VecDeque<Late>,
+    late: LateAnswers,
     counts: PullCounts,
     draining: bool,
 }
@@ -74,17 +76,6 @@ pub(crate) struct PullCounts {
     pub(crate) returned: u64,
     /// In hand when their lane was lost.
     pub(crate) orphaned: u64,
-}
-
-/// The answer to a delivery that came over a lane that is over.
-#[derive(Debug)]
-struct Late {
-    node: NodeId,
-    epoch: u64,
-    sequence: u64,
-    attempt: u32,
-    state: State,
-    reason: Option<String>,
 }
 
 /// Nothing can be received any more.
@@ -170,7 +161,7 @@ impl Inbox {
                 lanes: BTreeMap::new(),
                 next_lane: 0,
                 slots: prefetch.map(Slots::new),
-                late: VecDeque::new(),
+                late: LateAnswers::default(),
                 counts: PullCounts::default(),
                 draining: false,
             }),
@@ -242,7 +233,7 @@ impl Inbox {
     fn ask(&self, wanted: u64) {
         let control = lock(&self.shared);
         let gated = || control.lanes.values().filter(|lane| lane.gated);
-        let mut open: u64 = gated().map(|lane| lane.asked.load(Acquire) - lane.heard.load(Acquire)).sum();
+        let mut open: u64 = gated().map(|lane| lane.awaited()).sum();
         for lane in gated() {
             while open < wanted && lane.asked.load(Acquire) < lane.received.load(Acquire) {
                 lane.asked.fetch_add(1, AcqRel);
@@ -346,3 +337,6 @@ impl Inbox {
         lock(&self.queue).batches.retain(|batch| batch.lane.key != lane);
     }
 }
+
+#[cfg(test)]
+mod tests;

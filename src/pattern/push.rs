@@ -15,6 +15,7 @@
 //! Here is what the parts have in common: the books and their figures. `intake` is what a sender touches, `dispatch` gives
 //! what waits to lanes, `answers` reads what pullers say, `settle` ends a message or takes it back.
 
+mod again;
 mod answers;
 mod dispatch;
 mod intake;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use self::again::Again;
 pub(crate) use self::intake::{Intake, Refused};
 use super::age::Ages;
 use super::lane::LanePeer;
@@ -149,8 +151,14 @@ struct Lane {
     runs: VecDeque<Run>,
     /// The puller was told that something waits.
     told_waiting: bool,
+    /// Of these the writer knows: what it was never given the puller cannot answer.
+    written: u64,
+    /// Everything before this position was passed over by an acknowledgement.
+    up_to: u64,
     /// The puller says which messages it has handed out; before this position it has.
     taken: u64,
+    /// Up to here the puller knows that this is known. A level: a puller that reads nothing makes nothing grow.
+    told_heard: u64,
     /// The puller takes no more.
     closing: bool,
     out: Vec<Bytes>,
@@ -171,8 +179,8 @@ struct Run {
 enum What {
     /// First dispatches.
     Fresh(Fresh),
-    /// Messages in `returned`, and how many of them this run has still to answer for.
-    Again { sequences: Box<[u64]>, left: u32 },
+    /// Messages in `returned`.
+    Again(Again),
 }
 
 impl Run {
@@ -180,8 +188,16 @@ impl Run {
         self.first
             + match &self.what {
                 What::Fresh(fresh) => u64::from(fresh.count()),
-                What::Again { sequences, .. } => sequences.len() as u64,
+                What::Again(again) => again.sequences().len() as u64,
             }
+    }
+
+    /// The first unanswered place from this one on.
+    fn next_unanswered(&self, from: u32) -> Option<u32> {
+        match &self.what {
+            What::Fresh(fresh) => fresh.next_unanswered(from),
+            What::Again(again) => again.next_unanswered(from),
+        }
     }
 }
 
@@ -230,7 +246,10 @@ impl Flight {
                 next_sequence: 0,
                 runs: VecDeque::new(),
                 told_waiting: false,
+                written: 0,
+                up_to: 0,
                 taken: 0,
+                told_heard: 0,
                 closing,
                 out: Vec::new(),
                 out_bytes: 0,
@@ -289,7 +308,7 @@ impl Flight {
         let fresh = self.lanes.values().filter_map(|lane| {
             lane.runs.iter().find_map(|run| match &run.what {
                 What::Fresh(fresh) => fresh.first_unanswered().map(|index| fresh.sequence(index)),
-                What::Again { .. } => None,
+                What::Again(_) => None,
             })
         });
         fresh
@@ -338,3 +357,6 @@ impl Lane {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,6 +73,17 @@ pub(super) struct Fresh {
     sparse: Option<Box<Sparse>>,
 }
 
+/// The first bit from `from` on and before `end` that is not set, by whole words.
+pub(super) fn next_clear(bits: &[u64], from: u32, end: u32) -> Option<u32> {
+    let (first, within) = ((from / 64) as usize, from % 64);
+    let clear = bits.iter().enumerate().skip(first).find_map(|(word, set)| {
+        let before = if word == first { (1 << within) - 1 } else { 0 };
+        let ones = (set | before).trailing_ones();
+        (ones < 64).then_some(word as u32 * 64 + ones)
+    });
+    clear.filter(|index| *index < end)
+}
+
 #[derive(Debug)]
 struct Sparse {
     /// Where each frame begins.
@@ -102,7 +113,16 @@ impl Fresh {
 
     /// The first unanswered index.
     pub(super) fn first_unanswered(&self) -> Option<u32> {
-        (self.front..self.segment.count).find(|index| !self.is_answered(*index))
+        self.next_unanswered(0)
+    }
+
+    /// The first unanswered index from this one on.
+    pub(super) fn next_unanswered(&self, from: u32) -> Option<u32> {
+        let from = from.max(self.front);
+        match &self.sparse {
+            Some(sparse) => next_clear(&sparse.answered, from, self.segment.count),
+            None => (from < self.segment.count).then_some(from),
+        }
     }
 
     /// Everything before `end` is answered: how many messages and bytes that settles.

@@ -5,13 +5,16 @@ use bytes::{Bytes, BytesMut};
 use super::batch::{Draft, Entry, Mark};
 use super::lane::Violation;
 use crate::wire::frame::{self, Head, MAX_READ_HEAD};
+use crate::wire::limits::MAX_SEQUENCE_SAID;
 use crate::wire::varint;
 
 /// A buffer for a frame that crosses chunks grows as its bytes arrive, never further ahead than this.
 const AHEAD: usize = 64 << 10;
 
-/// No socket counts so far; a larger number could not be answered, as it has no varint.
-const MAX_SEQUENCE: u64 = varint::MAX / 2;
+/// Smaller chunks are copied: a slice of one may keep alive all packets that came in the same call to the kernel.
+const SMALL_CHUNK: usize = 16 << 10;
+/// Larger ones are when they hold so many times the bodies in them.
+const SPARSE: usize = 8;
 
 /// What stands in the stream beside messages, in order with them.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +39,12 @@ impl Splitter {
 
     pub(super) fn received(&self) -> u64 {
         self.next_position
+    }
+
+    /// The same with a message of which a part has arrived.
+    pub(super) fn begun(&self) -> u64 {
+        // A control frame begins with 0.
+        self.next_position + u64::from(self.part.first().is_some_and(|length| *length != 0))
     }
 
     /// A draft that takes up where the last one ended.
@@ -133,7 +142,7 @@ impl Splitter {
             self.part.extend_from_slice(rest);
         }
         if draft.entries.len() > before {
-            draft.chunks.push(chunk);
+            draft.chunks.push(held(&mut draft.entries[before..], chunk));
         }
         Ok(())
     }
@@ -144,7 +153,7 @@ impl Splitter {
         let index = draft.entries.len() as u32;
         if head.delta != 0 {
             self.next_sequence = self.next_sequence.wrapping_add(head.delta as u64);
-            if self.next_sequence > MAX_SEQUENCE {
+            if self.next_sequence > MAX_SEQUENCE_SAID {
                 return Err(Violation("a sequence is beyond what a socket can count"));
             }
             draft.rare.jumps.push((index, self.next_sequence));
@@ -155,4 +164,22 @@ impl Splitter {
         }
         Ok(at)
     }
+}
+
+/// What has to be held for the bodies of these entries, which lie in one chunk: credit counts bodies, so that what is
+/// held must not be many times as large.
+fn held(entries: &mut [Entry], chunk: Bytes) -> Bytes {
+    let bodies: usize = entries.iter().map(|entry| entry.len as usize).sum();
+    // Of many short messages the heads are as long as the bodies, and their records are longer.
+    let worth = bodies + entries.len();
+    if chunk.len() >= SMALL_CHUNK && chunk.len() <= SPARSE * worth {
+        return chunk;
+    }
+    let mut copy = BytesMut::with_capacity(bodies);
+    for entry in entries {
+        let body = &chunk[entry.at as usize..][..entry.len as usize];
+        entry.at = copy.len() as u32;
+        copy.extend_from_slice(body);
+    }
+    copy.freeze()
 }

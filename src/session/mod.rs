@@ -25,7 +25,7 @@ use std::time::Instant;
 use crate::id::{NodeId, SocketId};
 use crate::wire::Violation;
 use crate::wire::control::{Control, Hello, MAX_PEERS_PART, PeerEntry, Peers, SocketEntry, Status};
-use crate::wire::limits::ADMISSION_DEADLINE;
+use crate::wire::limits::{ADMISSION_DEADLINE, MAX_PEERS};
 
 pub(crate) use arbiter::{Arbiter, ConnectionId, Verdict};
 use liveness::{Liveness, Pulse};
@@ -198,6 +198,10 @@ impl Session {
 
     /// Tells the peer where another one may be reached; nowhere: that there is no link with it any more.
     pub(crate) fn tell_peer(&mut self, node: NodeId, addresses: Vec<SocketAddr>) {
+        // A peer that does not read must not make it grow: of more than there can be at a time it misses some.
+        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&node) {
+            self.peers.pop_first();
+        }
         self.peers.insert(node, addresses);
     }
 

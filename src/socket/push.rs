@@ -92,6 +92,7 @@ impl PushBuilder {
             flight: Apart(Mutex::new(Board { flight: Flight::new(self.max_failures), ..Board::default() })),
             work: Notify::new(),
             pullers: Connected::new(),
+            warned: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             id: OnceLock::new(),

@@ -12,7 +12,7 @@ use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
 use super::Violation;
-use super::limits::{MAX_CHANNEL, MAX_CONTROL_FRAME, MAX_NODE_NAME, MAX_REASON};
+use super::limits::{MAX_CHANNEL, MAX_CONTROL_FRAME, MAX_NODE_NAME, MAX_REASON, MAX_SEQUENCE_SAID};
 use super::{scan, varint};
 use crate::id::{NodeId, SocketId};
 
@@ -255,7 +255,7 @@ pub(crate) fn decode_open(map: &[u8]) -> Result<OpenLane, Violation> {
     if !open.kind.opens_lane() {
         return Err(Violation("a lane opened from its receiving end"));
     }
-    if open.base > varint::MAX {
+    if open.base > MAX_SEQUENCE_SAID {
         return Err(Violation("a base sequence above its limit"));
     }
     Ok(open)
@@ -300,7 +300,7 @@ fn decode(kind: u8, map: &[u8]) -> Result<Control, Violation> {
             if goodbye.reason.len() > MAX_REASON {
                 return Err(Violation("a reason above its length"));
             }
-            Control::Goodbye { reason: goodbye.reason }
+            Control::Goodbye { reason: harmless(goodbye.reason) }
         }
     })
 }
@@ -339,6 +339,11 @@ fn has_control(text: &str) -> bool {
 /// As much of the text as a reason may hold.
 fn shortened(reason: &str) -> String {
     reason[..reason.floor_char_boundary(MAX_REASON)].into()
+}
+
+/// Text of a peer for a log or a terminal, without characters that would act there.
+fn harmless(text: String) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// An entry whose kind may be one that a later revision has added.

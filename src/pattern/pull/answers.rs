@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::*;
 use std::time::Instant;
 
 use super::{Inbox, LaneIn, Late, Watched, Work};
+use crate::id::NodeId;
 use crate::pattern::batch::{Batch, Detail, Mark, State};
 use crate::pattern::push::lock;
 use crate::wire::frame::{self, Payload, to_sender};
@@ -16,8 +17,6 @@ use crate::wire::limits::{LANE_WINDOW_BYTES, MAX_REASON, PULL_WINDOW_BYTES};
 
 /// Vectors of answered batches that a lane keeps to use again.
 const POOL: usize = 16;
-/// Answers that wait for their pusher to come back; the oldest are forgotten, as their messages go out again anyway.
-const LATE: usize = 65_536;
 
 impl LaneIn {
     /// The first answer since the writer's last look.
@@ -56,7 +55,7 @@ impl LaneIn {
         batch.told(index);
         let Mark { attempt, .. } = batch.mark(index);
         let sequence = batch.sequence(index);
-        self.inbox.remember(Late { node: self.peer.node, epoch: self.epoch, sequence, attempt, state, reason });
+        self.inbox.remember(self.peer.node, self.epoch, Late { sequence, attempt, state, reason });
     }
 }
 
@@ -263,15 +262,7 @@ impl Work {
 
     fn put_late(&mut self, lane: &LaneIn) {
         let mut control = lock(&lane.inbox.shared);
-        if control.late.is_empty() {
-            return;
-        }
-        let late = std::mem::take(&mut control.late);
-        for late in late {
-            if late.node != lane.peer.node || late.epoch != lane.epoch {
-                control.late.push_back(late);
-                continue;
-            }
+        for late in control.late.take(lane.peer.node, lane.epoch) {
             let kind = match late.state {
                 State::Acked => to_sender::ACK,
                 State::Rejected => to_sender::REJECT,
@@ -314,13 +305,9 @@ impl Work {
 }
 
 impl Inbox {
-    fn remember(&self, late: Late) {
+    pub(super) fn remember(&self, node: NodeId, epoch: u64, late: Late) {
         let mut control = lock(&self.shared);
-        let (node, epoch) = (late.node, late.epoch);
-        if control.late.len() == LATE {
-            control.late.pop_front();
-        }
-        control.late.push_back(late);
+        control.late.push(node, epoch, late);
         for lane in control.lanes.values().filter(|lane| lane.peer.node == node && lane.epoch == epoch) {
             lane.writer.wake();
         }

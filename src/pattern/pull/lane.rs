@@ -120,9 +120,12 @@ impl LaneEnd for PullLane {
         let mut draft = work.splitter.draft(work.pool.pop().unwrap_or_default());
         for chunk in chunks {
             work.splitter.feed(&mut draft, std::mem::take(chunk), &mut control)?;
-            if draft.entries.len() >= BATCH {
+            if draft.entries.len() >= BATCH || control.len() >= BATCH {
                 let next = work.splitter.draft(work.pool.pop().unwrap_or_default());
                 work.arrived(lane, std::mem::replace(&mut draft, next), now)?;
+                for frame in control.drain(..) {
+                    work.handle_control(lane, &frame)?;
+                }
             }
         }
         work.arrived(lane, draft, now)?;
@@ -179,7 +182,8 @@ impl Work {
     fn arrived(&mut self, lane: &Arc<LaneIn>, mut draft: Draft, now: Instant) -> Result<(), Violation> {
         draft.at = Some(now);
         self.received_bytes += draft.bytes;
-        if self.splitter.received() > self.credit - self.waived
+        // A message that has begun counts: it is held while the rest of it is waited for.
+        if self.splitter.begun() > self.credit - self.waived
             || self.received_bytes > self.credit_bytes + lane.inbox.max_message as u64
         {
             return Err(Violation("the sender has spent more credit than it had"));
@@ -189,7 +193,7 @@ impl Work {
             if !draft.entries.is_empty() {
                 self.held.push_back(draft);
                 let waiting = lock(&lane.inbox.queue).receivers.count() as u64;
-                let open = lane.asked.load(Acquire) - lane.heard.load(Acquire);
+                let open = lane.awaited();
                 if waiting > open {
                     let more = (waiting - open).min(self.splitter.received() - lane.asked.load(Acquire));
                     lane.asked.fetch_add(more, AcqRel);
@@ -265,6 +269,13 @@ impl Work {
 }
 
 impl LaneIn {
+    /// Gated: how many messages receivers have asked for and the pusher has not heard of.
+    pub(super) fn awaited(&self) -> u64 {
+        // In this order: what is heard was asked for before, so the difference is never below zero.
+        let heard = self.heard.load(Acquire);
+        self.asked.load(Acquire) - heard
+    }
+
     /// Changes the slots, then grants what is free, and wakes the lanes that got something.
     pub(super) fn with_slots(&self, change: impl FnOnce(&mut Slots)) {
         let mut control = lock(&self.inbox.shared);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::settle::Back;
 use super::{Flight, LARGE_BODY, Lane, LaneKey, Outcome, Place, Run, SMALL_CHUNK, What};
 use crate::pattern::lane::Violation;
-use crate::wire::frame::{self, Numbers, Payload, to_receiver, to_sender};
+use crate::wire::frame::{Numbers, to_sender};
 
 /// Allocations that are kept to be used again.
 const SPARES: usize = 8;
@@ -73,7 +73,6 @@ impl Flight {
                 let total = numbers.next()?;
                 lane.check(total)?;
                 lane.taken = lane.taken.max(total);
-                frame::put_control(&mut lane.small, to_receiver::HEARD, &Payload::of(&[lane.taken]).0);
                 self.wake_writer(key);
             }
             to_sender::LATE => self.late(key, numbers)?,
@@ -93,6 +92,9 @@ impl Flight {
 
     /// The usual answer: everything before this position that was not answered otherwise is handled.
     fn ack_up_to(&mut self, key: LaneKey, position: u64) {
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.up_to < position) else { return };
+        // Nothing is looked at twice, however often a puller says the same.
+        let from = std::mem::replace(&mut lane.up_to, position);
         loop {
             let Some(lane) = self.lanes.get_mut(&key) else { return };
             let Some(run) = lane.runs.front_mut() else { return };
@@ -105,7 +107,8 @@ impl Flight {
                     let index = (position.min(end) - first) as u32;
                     let mut settled = Vec::new();
                     if !self.tracked.is_empty() {
-                        let unanswered = (0..index).filter(|index| !fresh.is_answered(*index));
+                        let new = from.saturating_sub(first) as u32..index;
+                        let unanswered = new.filter(|index| !fresh.is_answered(*index));
                         settled.extend(unanswered.map(|index| fresh.sequence(index)));
                     }
                     let (messages, bytes) = fresh.answer_up_to(index);
@@ -117,9 +120,10 @@ impl Flight {
                         self.tell(sequence, Outcome::Handled);
                     }
                 }
-                What::Again { sequences, .. } => {
-                    let sequences = sequences[..(position.min(end) - first) as usize].to_vec();
-                    for (at, sequence) in (first..).zip(sequences) {
+                What::Again(again) => {
+                    let new = from.max(first)..position.min(end);
+                    let answered = new.filter_map(|at| Some((at, again.answer((at - first) as usize)?)));
+                    for (at, sequence) in answered.collect::<Vec<_>>() {
                         if self.is_at(sequence, key, at) {
                             self.settle_answered(key, sequence, None);
                         }
@@ -155,15 +159,20 @@ impl Flight {
             let Some(lane) = self.lanes.get_mut(&key) else { break };
             let at = lane.runs.partition_point(|run| run.end() <= position);
             let Some(run) = lane.runs.get_mut(at) else { break };
+            // What is answered is passed over in strides: to name it again costs a puller more than this node.
             position = position.max(run.first);
+            let Some(index) = run.next_unanswered((position - run.first) as u32) else {
+                position = run.end();
+                continue;
+            };
+            position = run.first + u64::from(index);
             if position >= range.end {
                 break;
             }
-            let index = (position - run.first) as usize;
             match &mut run.what {
                 What::Fresh(fresh) => {
-                    let sequence = fresh.sequence(index as u32);
-                    let body = fresh.answer(index as u32);
+                    let sequence = fresh.sequence(index);
+                    let body = fresh.answer(index);
                     if fresh.left == 0 {
                         lane.runs.remove(at);
                     }
@@ -172,15 +181,14 @@ impl Flight {
                         each(self, sequence, body, 1);
                     }
                 }
-                What::Again { sequences, left } => {
-                    let sequence = sequences[index];
-                    let message = self.returned.get(&sequence);
-                    let message = message.filter(|message| message.place == Place::InFlight(key, position));
-                    if let Some(attempt) = message.map(|message| message.attempt) {
-                        *left -= 1;
-                        if *left == 0 {
-                            lane.runs.remove(at);
-                        }
+                What::Again(again) => {
+                    let sequence = again.answer(index as usize);
+                    if again.left == 0 {
+                        lane.runs.remove(at);
+                    }
+                    let message = sequence.and_then(|sequence| Some((sequence, self.returned.get(&sequence)?)));
+                    let message = message.filter(|(_, message)| message.place == Place::InFlight(key, position));
+                    if let Some((sequence, attempt)) = message.map(|(sequence, message)| (sequence, message.attempt)) {
                         count += 1;
                         each(self, sequence, None, attempt);
                     }
@@ -240,7 +248,7 @@ impl Flight {
 
 impl Lane {
     fn check(&self, end: u64) -> Result<(), Violation> {
-        if end > self.sent.messages {
+        if end > self.written {
             return Err(Violation("an answer names a message that was never sent"));
         }
         Ok(())

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 
-use super::{Flight, Intake, Lane, LaneKey, Place, Returned, Run, SMALL_CHUNK, What, lock};
+use super::{Again, Flight, Intake, Lane, LaneKey, Place, Returned, Run, SMALL_CHUNK, What, lock};
 use crate::pattern::segment::{Fresh, Segment};
 use crate::wire::frame::{self, Head, MAX_HEAD, Payload, own_frame, to_receiver};
 
 /// How much of a lane may lie between the choice of the lane and QUIC: what lies there is bound too early.
 const OUTGOING: usize = 256 << 10;
 /// Messages that go out again leave in runs of at most so many.
-const AGAIN_RUN: usize = 256;
+pub(super) const AGAIN_RUN: usize = 256;
 
 impl Flight {
     /// Gives waiting messages to lanes until one or the other has run out.
@@ -85,6 +85,10 @@ impl Flight {
             if lane.told_waiting == (queued > 0) && (queued > 0 || unspent == 0) {
                 continue;
             }
+            // A puller that does not read is told once it does: its writer asks again whenever it has written.
+            if lane.small.len() >= OUTGOING {
+                continue;
+            }
             lane.told_waiting = queued > 0;
             let waiting = Payload::of(&[queued, 0]);
             frame::put_control(&mut lane.small, to_receiver::WAITING, &waiting.0);
@@ -117,15 +121,19 @@ impl Flight {
         }
         self.counts.redelivered += sequences.len() as u64;
         lane.unanswered += sequences.len() as u64;
-        let left = sequences.len() as u32;
-        lane.runs.push_back(Run { first, what: What::Again { sequences: sequences.into(), left } });
+        lane.runs.push_back(Run { first, what: What::Again(Again::new(sequences)) });
     }
 
     /// What this lane's writer takes now. Nothing: its waker is kept.
     pub(crate) fn take_outgoing(&mut self, key: LaneKey, waker: &Waker, out: &mut Vec<Bytes>) -> bool {
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        if lane.taken > lane.told_heard {
+            lane.told_heard = lane.taken;
+            frame::put_control(&mut lane.small, to_receiver::HEARD, &Payload::of(&[lane.taken]).0);
+        }
         lane.flush();
         out.append(&mut lane.out);
+        lane.written = lane.sent.messages;
         if out.is_empty() {
             lane.writer = Some(waker.clone());
         } else {

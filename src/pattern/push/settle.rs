@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Dead, Flight, Intake, LaneKey, Outcome, Place, Returned, What};
+use super::{Dead, Flight, Intake, LaneKey, Outcome, Place, Returned, Run, What};
 use crate::id::NodeId;
 use crate::wire::limits::BACKOFF;
 
@@ -111,7 +111,21 @@ impl Flight {
             Place::Delayed(due) => {
                 self.delayed.remove(&(due, sequence));
             }
-            Place::InFlight(key, _) => self.lane_answered(key),
+            Place::InFlight(key, position) => {
+                self.lane_answered(key);
+                self.strike(key, position);
+            }
+        }
+    }
+
+    /// The message at this place of a lane needs no answer any more: a run of such is let go.
+    fn strike(&mut self, key: LaneKey, position: u64) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        let at = lane.runs.partition_point(|run| run.end() <= position);
+        let Some(Run { first, what: What::Again(again) }) = lane.runs.get_mut(at) else { return };
+        again.answer((position - *first) as usize);
+        if again.left == 0 {
+            lane.runs.remove(at);
         }
     }
 
@@ -133,8 +147,8 @@ impl Flight {
                         back(self, run.first + u64::from(index), sequence, Some(body));
                     }
                 }
-                What::Again { sequences, .. } => {
-                    for (index, sequence) in sequences.iter().enumerate() {
+                What::Again(again) => {
+                    for (index, sequence) in again.sequences().iter().enumerate() {
                         let position = run.first + index as u64;
                         if self.is_at(*sequence, key, position) {
                             back(self, position, *sequence, None);

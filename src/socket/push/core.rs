@@ -35,6 +35,8 @@ pub(super) struct Core {
     /// Something was accepted while the dispatcher slept.
     pub(super) work: Notify,
     pub(super) pullers: Connected,
+    /// That a puller takes less than may come was said.
+    pub(super) warned: AtomicBool,
     /// No handle is left.
     pub(super) orphaned: AtomicBool,
     /// The node has let go of it.

@@ -26,12 +26,12 @@ impl SocketEnd for Core {
             base: 0,
             taken: board.flight.wants_taken(),
         };
-        if to.max_message < self.max_message {
+        if to.max_message < self.max_message && !self.warned.swap(true, Relaxed) {
             tracing::warn!(
                 target: "meshmq::socket",
                 node = %to.node.short(),
                 channel = self.channel,
-                "a puller takes messages up to {} bytes only and gets none: this node sends up to {}",
+                "a puller takes messages up to {} bytes only and gets none: this node sends up to {}; this is said once a socket",
                 to.max_message,
                 self.max_message
             );

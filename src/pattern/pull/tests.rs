@@ -1,0 +1,164 @@
+//! What a hostile pusher can make a puller hold and look through.
+
+use std::time::Duration;
+
+use super::*;
+use crate::id::SocketId;
+use crate::pattern::batch::{Detail, State};
+use crate::pattern::lane::{LaneEnd, Violation};
+use crate::wire::control::{Level, OpenLane, SocketKind};
+use crate::wire::frame::{self, DELTA, Payload, to_receiver};
+
+const MAX_MESSAGE: usize = 1 << 20;
+/// Far more than anything here takes, and far less than what is looked through again and again.
+const SOON: Duration = Duration::from_secs(10);
+
+fn open(inbox: &Arc<Inbox>, epoch: u64, taken: bool) -> PullLane {
+    let node = NodeId::from_bytes([1; 32]);
+    let peer = LanePeer { node, socket: SocketId(1), slots: false, max_message: MAX_MESSAGE };
+    let (level, kind) = (Level::AtLeastOnce, SocketKind::Push);
+    let open = OpenLane { from: SocketId(1), to: SocketId(1), kind, level, epoch, base: 0, taken };
+    let lane = PullLane(inbox.accept(peer, &open, Instant::now()));
+    said(&lane);
+    lane
+}
+
+/// What the puller has to say.
+fn said(lane: &PullLane) -> Vec<u8> {
+    let (mut out, mut again) = (Vec::new(), None);
+    let mut cx = Context::from_waker(Waker::noop());
+    while lane.poll_outgoing(&mut cx, Instant::now(), &mut out, &mut again).is_ready() {}
+    out.concat()
+}
+
+fn hears(lane: &PullLane, bytes: impl Into<Bytes>) -> Result<(), Violation> {
+    lane.handle_incoming(Instant::now(), &mut [bytes.into()])
+}
+
+fn message(body: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    frame::put_plain_head(&mut out, body.len());
+    [&out[..], body].concat()
+}
+
+fn claim(inbox: &Inbox) -> (Arc<Batch>, u32) {
+    inbox.try_claim().unwrap().expect("a message is there")
+}
+
+/// As much credit as a fast worker has given.
+fn generous(lane: &PullLane) {
+    let mut work = lock(&lane.0.work);
+    work.credit += 100_000;
+    work.credit_bytes += 100_000;
+}
+
+#[test]
+fn a_message_begun_without_credit_is_a_violation() {
+    let inbox = Inbox::new(Some(1), MAX_MESSAGE);
+    let lane = open(&inbox, 7, false);
+    let large = message(&[0; 100_000]);
+    assert!(hears(&lane, large[..70_000].to_vec()).is_err(), "no slot was given");
+    // A control frame may come in parts at any time.
+    let lane = open(&inbox, 8, false);
+    let mut waiting = BytesMut::new();
+    frame::put_control(&mut waiting, to_receiver::WAITING, &Payload::of(&[1, 0]).0);
+    for byte in waiting {
+        hears(&lane, vec![byte]).unwrap();
+    }
+    said(&lane);
+    hears(&lane, large[..70_000].to_vec()).unwrap();
+    hears(&lane, large[70_000..].to_vec()).unwrap();
+    assert!(hears(&lane, large[..1].to_vec()).is_err(), "the slot is taken");
+}
+
+#[test]
+fn a_pusher_that_never_comes_back_costs_others_nothing() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    for number in 0..70_000 {
+        let late = Late { sequence: number, attempt: 1, state: State::Acked, reason: None };
+        inbox.remember(NodeId::from_bytes([9; 32]), number % 3, late);
+    }
+    let lane = open(&inbox, 7, false);
+    let start = Instant::now();
+    for _ in 0..2000 {
+        said(&lane);
+    }
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    // The oldest are forgotten, the others are told in order to who comes back.
+    let node = NodeId::from_bytes([9; 32]);
+    let mut shared = lock(&inbox.shared);
+    let kept: Vec<u64> = (0..3).flat_map(|epoch| shared.late.take(node, epoch)).map(|late| late.sequence).collect();
+    assert_eq!(kept.len(), 65_536);
+    assert!(kept.iter().all(|sequence| *sequence >= 70_000 - 65_536));
+}
+
+#[test]
+fn many_rejections_of_one_batch_are_found_without_searching() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lane = open(&inbox, 7, false);
+    generous(&lane);
+    hears(&lane, message(b"").repeat(60_000)).unwrap();
+    for _ in 0..60_000 {
+        let (batch, index) = claim(&inbox);
+        batch.answer_with(index, State::Rejected, Detail::Reason(String::new()));
+    }
+    let start = Instant::now();
+    said(&lane);
+    assert!(!lane.owes());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_is_held_is_not_many_times_what_was_sent() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    // One short message among much that is skipped, and one packet of many that came together.
+    let mut skipped = BytesMut::new();
+    frame::put_control(&mut skipped, 0x7f, &[0; 60_000]);
+    let sparse = Bytes::from([message(b"job"), skipped.to_vec()].concat());
+    let packets = Bytes::from([message(&[7; 1200]), vec![0; 63_000]].concat());
+    for (read, came) in [(sparse.clone(), sparse.len()), (packets.clone(), 1203)] {
+        let lane = open(&inbox, 7, false);
+        hears(&lane, read.slice(..came)).unwrap();
+        let (batch, index) = claim(&inbox);
+        assert_eq!(batch.slice(index), if came == 1203 { &[7; 1200][..] } else { b"job" });
+        drop(read);
+        batch.answer(index, State::Acked);
+    }
+    assert!(sparse.is_unique() && packets.is_unique(), "nobody holds on to all of it");
+    // Where it is mostly bodies nothing is copied.
+    let lane = open(&inbox, 7, false);
+    let whole = Bytes::from(message(&[1; 60_000]));
+    hears(&lane, whole.clone()).unwrap();
+    assert_eq!(claim(&inbox).0.slice(0).as_ptr(), whole[5..].as_ptr());
+}
+
+#[test]
+fn sequences_stay_within_what_can_be_answered() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let most = [0xc0 | 0x3f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+    for delta in [&most[..], &[1]] {
+        let lane = open(&inbox, 7, false);
+        let frame = [&[1 + delta.len() as u8, DELTA][..], delta].concat();
+        assert!(hears(&lane, frame).is_err(), "{delta:x?}");
+    }
+}
+
+#[test]
+fn who_hears_while_it_is_asked_is_never_ahead() {
+    // The order of the two looks matters: the other one, interrupted in between, would find a negative number.
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lane = open(&inbox, 7, true);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for count in 1..300_000 {
+                lane.0.asked.store(count, Release);
+                lane.0.heard.store(count, Release);
+            }
+            done.store(true, Release);
+        });
+        while !done.load(Acquire) {
+            lane.0.awaited();
+        }
+    });
+}
