@@ -22,7 +22,7 @@ fn member() {
     run(async {
         let began = Instant::now();
         let listen = role.arg::<String>(0);
-        let builder = role.on_networks().mdns(listen != "unseen").without_local();
+        let builder = if listen == "unseen" { role.builder() } else { role.on_networks() }.without_local();
         let node = match listen.parse::<SocketAddr>() {
             Ok(listen) => builder.listen(listen).await.unwrap(),
             Err(_) => builder.await.unwrap(),
