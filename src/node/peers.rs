@@ -256,10 +256,12 @@ impl Hall {
             return;
         }
         peer.found_by = peer.found_by.or(found_by);
-        let hint = Hint { incarnation, addresses };
-        let known = peer.hints.insert(source, hint).is_some_and(|old| old.incarnation == incarnation);
-        if !known && !linked {
-            // It may have been tried in vain before, perhaps in another life.
+        // One source after the other tells of it, and of one address after the other: a dial that is under way is enough,
+        // unless it was tried in vain before, perhaps in another life.
+        let known = peer.hints.values().any(|hint| hint.incarnation == incarnation);
+        let elsewhere = peer.pace.has_failed() && addresses.iter().any(|at| !peer.addresses().contains(at));
+        peer.hints.insert(source, Hint { incarnation, addresses });
+        if !linked && (!known || elsewhere) {
             peer.pace.anew(first_dial(self.id, node, now));
         }
     }

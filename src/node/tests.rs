@@ -99,9 +99,10 @@ async fn until(node: &Node, condition: impl Fn() -> bool) {
     }
 }
 
-/// Says that somebody is where nobody is, and tells of the doubts that come of it.
+/// Says that somebody is where nobody is, tells of the doubts that come of it, and then the truth.
 struct Liar {
-    nobody: NodeId,
+    node: NodeId,
+    truth: SocketAddr,
     doubted: watch::Sender<Option<NodeId>>,
 }
 
@@ -113,22 +114,30 @@ impl Source for Liar {
     fn run(self: Arc<Self>, _: Advert, _: Env, found: Finder) -> BoxFuture<()> {
         Box::pin(async move {
             let mut doubts = found.doubts();
-            let addresses = vec![(Ipv4Addr::LOCALHOST, 9).into()];
-            found.tell(Found::Seen { node: Some(self.nobody), incarnation: None, addresses }).await;
+            let mut addresses = vec![(Ipv4Addr::LOCALHOST, 9).into()];
+            let seen = |addresses| Found::Seen { node: Some(self.node), incarnation: None, addresses };
+            found.tell(seen(addresses.clone())).await;
             self.doubted.send_replace(Some(doubts.next().await));
+            addresses.push(self.truth);
+            found.tell(seen(addresses)).await;
         })
     }
 }
 
 #[tokio::test]
 async fn a_source_hears_of_it_when_nobody_is_where_it_says() {
-    let nobody = NodeId::from_bytes([9; 32]);
-    let liar = Arc::new(Liar { nobody, doubted: watch::Sender::new(None) });
+    let key = key();
+    let peer = node(&key).env(world(None)).await.unwrap();
+    let liar = Arc::new(Liar { node: peer.id(), truth: peer.local_addr(), doubted: watch::Sender::new(None) });
     let mut doubted = liar.doubted.subscribe();
     let mut env = world(None);
     env.sources.push(liar);
-    let _node = node(&key()).env(env).await.unwrap();
-    assert_eq!(*doubted.wait_for(Option::is_some).await.unwrap(), Some(nobody));
+    let node = node(&key).env(env).await.unwrap();
+    let doubted = tokio::time::timeout(Duration::from_secs(20), doubted.wait_for(Option::is_some)).await;
+    assert_eq!(*doubted.expect("nobody is doubted").unwrap(), Some(peer.id()));
+    // The next dial in vain is under way by now; one to the new address does not wait for its end.
+    let linked = tokio::time::timeout(Duration::from_secs(2), node.wait_for_peers(1)).await;
+    linked.expect("it is dialled at once where it was not tried yet").unwrap();
 }
 
 #[tokio::test]

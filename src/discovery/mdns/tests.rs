@@ -369,11 +369,15 @@ async fn a_node_whose_record_was_dropped_is_seen_again_when_it_is_back() {
     let process = start_process(&stopped);
     assert_eq!(here.fact().await, seen_at_its_port(&stopped));
     let pid = Pid::from_raw(process.id().unwrap().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::STOP).unwrap();
-    here.doubts.send(stopped.node).unwrap();
-    assert_eq!(here.fact().await, withdrawn(&stopped));
-    kill_process(pid, Signal::CONT).unwrap();
-    assert_eq!(here.fact().await, seen_at_its_port(&stopped));
+    // The first time it may still owe the network the second of its two announcements; the second time it says nothing
+    // unless it is asked.
+    for _ in 0..2 {
+        kill_process(pid, Signal::STOP).unwrap();
+        here.doubts.send(stopped.node).unwrap();
+        assert_eq!(here.fact().await, withdrawn(&stopped));
+        kill_process(pid, Signal::CONT).unwrap();
+        assert_eq!(here.fact().await, seen_at_its_port(&stopped));
+    }
 }
 
 /// Starts [`other_process`] with this advert.
