@@ -14,8 +14,8 @@ pub(crate) const MAX_NODE_NAME: usize = 255;
 /// Longest reason of a rejected message, a refusal or a goodbye, in bytes.
 pub(crate) const MAX_REASON: usize = 1024;
 
-/// Largest sequence that a lane may name: no socket counts so far, and what follows it still has a varint.
-pub(crate) const MAX_SEQUENCE_SAID: u64 = (1 << 61) - 1;
+/// Largest sequence that a lane may name, 2^61 - 1: no socket counts so far, and what follows it still has a varint.
+pub(crate) const MAX_SEQUENCE_SAID: u64 = 2_305_843_009_213_693_951;
 
 /// Longest control frame, of the control stream and of lanes, in bytes.
 pub(crate) const MAX_CONTROL_FRAME: usize = 64 << 10;
