@@ -139,7 +139,8 @@ fn who_does_not_answer_is_shown_without_a_status() {
 fn a_node_behind_another_one_is_shown() {
     run(async {
         let key = MeshKey::generate().unwrap();
-        let builder = || Node::builder("test").key(key.clone()).without_local().listen("127.0.0.1:0".parse().unwrap());
+        let alone = || Node::builder("test").key(key.clone()).without_local().without_mdns();
+        let builder = || alone().listen("127.0.0.1:0".parse().unwrap());
         let middle = builder().name("middle").await.unwrap();
         let address = middle.local_addr().to_string();
         let far = builder().name("far").peer(&address).max_links(1).await.unwrap();

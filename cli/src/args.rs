@@ -99,7 +99,7 @@ pub(crate) struct PullArgs {
 ///
 /// Joins the mesh to look, asks every node, and waits a second to see how fast messages pass. It is itself left out of the
 /// picture; others see a node called `meshmq ls`. A node that does not answer within --timeout (2 s) is shown as such.
-/// Where nobody else is there, the exit code is 3.
+/// Where nobody else is there the exit code is 3, or 4 when everybody has refused.
 ///
 /// OLDEST is how long the oldest message that is not settled has waited; FULL how much of its bound a socket uses. IN/S and
 /// HANDLED/S are messages a second. RETURNED, FAILED and the like count since a socket was opened, and are shown where

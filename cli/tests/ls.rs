@@ -93,6 +93,17 @@ fn who_is_alone_is_told_what_was_tried() {
 }
 
 #[test]
+fn a_stranger_is_told_that_it_was_refused() {
+    let (here, stranger) = (User::new(), User::new());
+    let mut puller = Process::start(&mut here.meshmq(&["pull", "jobs", "--listen", "127.0.0.1:0", "-v"]));
+    puller.says("127.0.0.1:");
+    let address = puller.stderr_word("127.0.0.1:");
+    let ended = run(&mut stranger.meshmq(&["ls", "--peer", &address]), "");
+    assert_eq!((ended.code, &ended.stdout[..]), (Some(4), ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("refused: no link with 127.0.0.1:"), "{}", ended.stderr);
+}
+
+#[test]
 fn watching_goes_on_until_it_is_interrupted() {
     let user = User::new();
     let mut watching = Process::start(&mut user.meshmq(&["ls", "--watch", "--json"]));

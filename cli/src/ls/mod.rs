@@ -15,6 +15,7 @@ use crate::exit::Exit;
 use crate::mesh;
 use crate::news;
 use crate::output::{Say, write_json};
+use crate::refused::refusal;
 use crate::signals::Signals;
 use picture::Picture;
 use screen::Screen;
@@ -67,7 +68,10 @@ impl Look<'_> {
     async fn once(&self, args: &LsArgs) -> anyhow::Result<Exit> {
         let first = self.others(self.answer).await;
         if first.nodes.is_empty() {
-            return Err(Exit::TimedOut.because(self.node.search_report()));
+            return Err(match refusal(self.node, &args.common.peers) {
+                Some(refusal) => Exit::Refused.because(refusal),
+                None => Exit::TimedOut.because(self.node.search_report()),
+            });
         }
         let any =
             first.nodes.iter().filter_map(|node| node.status.as_ref().ok()).any(|status| !status.sockets.is_empty());

@@ -38,13 +38,6 @@ impl fmt::Display for Picture<'_> {
         }
         let names = Names::of(nodes);
         write!(f, "\n{}", node_table(nodes))?;
-        if !links.is_empty() {
-            if self.all_links || links.len() <= FEW_LINKS {
-                write!(f, "\n{}", link_table(&links, &names))?;
-            } else {
-                write!(f, "\n{}", links_in_short(&links))?;
-            }
-        }
         match sockets(nodes).next() {
             Some(_) => write!(f, "\n{}", socket_table(nodes, &names))?,
             None => writeln!(f, "\nno socket is open")?,
@@ -57,7 +50,12 @@ impl fmt::Display for Picture<'_> {
                 }
             }
         }
-        Ok(())
+        // Last, as it is what a small terminal has no room for.
+        match links.len() {
+            0 => Ok(()),
+            many if many > FEW_LINKS && !self.all_links => write!(f, "\n{}", links_in_short(&links)),
+            _ => write!(f, "\n{}", link_table(&links, &names)),
+        }
     }
 }
 
