@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 
 /// The node that is measured: says its address, then its memory for each number of links that it is told to wait for.
 async fn holder(role: &Role) {
-    let node = role.builder().without_local().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let node = role.builder().without_local().without_exchange().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     role.say(node.local_addr());
     let used: String = role.arg(0);
     let pull = node.pull("in").ack_on_receive().await.unwrap();
@@ -94,7 +94,7 @@ async fn peers(role: &Role) {
     loop {
         let more: usize = role.told().parse().unwrap();
         for _ in 0..more {
-            let node = role.builder().without_local().peer(&role.arg::<String>(0)).await.unwrap();
+            let node = role.builder().without_local().without_exchange().peer(&role.arg::<String>(0)).await.unwrap();
             let (node, used) = (Arc::new(node), role.arg::<String>(1));
             nodes.push(node.clone());
             std::thread::spawn(move || run(peer(&node, &used)));

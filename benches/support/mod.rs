@@ -109,7 +109,7 @@ impl Place {
 }
 
 fn builder(key: MeshKey, folder: PathBuf) -> Builder {
-    Node::builder("bench").key(key).local_folder(folder)
+    Node::builder("bench").key(key).without_mdns().local_folder(folder)
 }
 
 /// A started process; killed when dropped.
