@@ -157,7 +157,7 @@ fn what_a_worker_rejects_ends_a_push_with_4() {
     run(&mut user.meshmq(&["key", "new"]), "");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let joined = async {
-        let builder = meshmq::Node::builder("default").key_file(key.trim());
+        let builder = meshmq::Node::builder("default").key_file(key.trim()).without_mdns();
         builder.local_folder(user.runtime().join("meshmq")).await
     };
     let node = runtime.block_on(joined).unwrap();
