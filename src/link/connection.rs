@@ -155,7 +155,7 @@ impl Connection {
     }
 
     #[cfg(test)]
-    pub(super) fn quinn(&self) -> &quinn::Connection {
+    pub(crate) fn quinn(&self) -> &quinn::Connection {
         &self.quinn
     }
 }

@@ -1,5 +1,7 @@
 //! Whole nodes over real loopback sockets.
 
+mod hostile;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::control::{MAX_PART, MAX_PEERS_PART, PeerEntry, Peers, SocketFigures, SocketKind, Sockets};
-use crate::wire::limits::{IDLE_LIVENESS, LIVENESS, MAX_SOCKETS, MAX_STATUS_SOCKETS, PING_INTERVAL};
+use crate::wire::limits::{IDLE_LIVENESS, LIVENESS, MAX_PEERS, MAX_SOCKETS, MAX_STATUS_SOCKETS, PING_INTERVAL};
 
 fn hello(incarnation: u64, live: bool, links: u64) -> Hello {
     Hello { revision: 1, name: String::new(), incarnation, live, links, max_message: 1, addresses: Vec::new() }
@@ -566,4 +566,15 @@ proptest! {
         prop_assert_eq!(world.next, 12, "nobody had to dial again");
         prop_assert!(world.nodes.iter().all(|node| node.arbiter.greeting() == (true, 1)), "one admission each");
     }
+}
+
+#[test]
+fn who_does_not_read_misses_some_of_what_is_said_of_others() {
+    let mut session = Session::new(Instant::now(), true, hello(1, false, 0));
+    for number in 0..5000_u32 {
+        let mut raw = [0; 32];
+        raw[..4].copy_from_slice(&number.to_be_bytes());
+        session.tell_peer(NodeId::from_bytes(raw), Vec::new());
+    }
+    assert_eq!(session.peers.len(), MAX_PEERS);
 }

@@ -296,6 +296,9 @@ fn names_and_numbers_above_their_limits_end_the_link() {
     let long = Sockets { opened: vec![entry(1, SocketKind::Pull, &"c".repeat(256), true)], ..Sockets::default() };
     assert!(split(&mut framed(SOCKETS, &to_map(&long))).is_err());
     assert!(decode_open(&to_map(&OpenLane { kind: SocketKind::Pull, ..open() })).is_err());
+    for (base, taken) in [(MAX_SEQUENCE_SAID, true), (MAX_SEQUENCE_SAID + 1, false), (u64::MAX, false)] {
+        assert_eq!(decode_open(&to_map(&OpenLane { base, ..open() })).is_ok(), taken, "base {base}");
+    }
 }
 
 #[test]
