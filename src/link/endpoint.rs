@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use quinn::{ClientConfig, ConnectError, ConnectionError, Incoming, ServerConfig};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, mpsc};
 
 use super::close::{CloseCode, LinkLost};
 use super::connection::{Connection, plain};
+use super::handshakes::{Admission, Handshakes, Turn};
 use super::transport;
 use crate::env::Env;
 use crate::trust::Credentials;
-use crate::wire::limits::{ADMISSION_DEADLINE, MAX_HANDSHAKES};
+use crate::wire::limits::ADMISSION_DEADLINE;
 
 /// One UDP port. It is open while a clone of it or a connection is there.
 #[derive(Clone)]
@@ -26,13 +27,13 @@ struct Inner {
     client: ClientConfig,
     server: ServerConfig,
     local: SocketAddr,
-    /// A permit is held from a connection's first packet until it is handed out: so many are in between at most.
-    handshakes: Arc<Semaphore>,
+    /// A turn is held from a connection's first packet until it is handed out.
+    handshakes: Arc<Handshakes>,
     finished: mpsc::UnboundedSender<Finished>,
     accepted: Mutex<mpsc::UnboundedReceiver<Finished>>,
 }
 
-type Finished = (OwnedSemaphorePermit, Result<Connection, Refused>);
+type Finished = (Turn, Result<Connection, Refused>);
 
 impl Endpoint {
     /// Takes the port; port 0 takes a free one.
@@ -60,7 +61,7 @@ impl Endpoint {
             client,
             server,
             local,
-            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            handshakes: Handshakes::new(),
             finished,
             accepted: Mutex::new(accepted),
         })))
@@ -113,7 +114,7 @@ impl Endpoint {
         loop {
             tokio::select! {
                 biased;
-                Some((_permit, result)) = accepted.recv() => return Some(result),
+                Some((_turn, result)) = accepted.recv() => return Some(result),
                 incoming = self.0.quinn.accept() => self.begin(incoming?),
             }
         }
@@ -121,7 +122,7 @@ impl Endpoint {
 
     /// Somebody from outside is being proven.
     pub(crate) fn is_shaking_hands(&self) -> bool {
-        self.0.handshakes.available_permits() < MAX_HANDSHAKES
+        self.0.handshakes.under_way() > 0
     }
 
     /// Closes all connections, telling their peers, and takes no more. Waits up to a second until that is through.
@@ -135,24 +136,22 @@ impl Endpoint {
 
     /// Begins a handshake, within the limits.
     fn begin(&self, incoming: Incoming) {
-        let handshakes = &self.0.handshakes;
-        let under_way = MAX_HANDSHAKES - handshakes.available_permits();
-        if under_way >= MAX_HANDSHAKES / 2 && !incoming.remote_address_validated() {
-            // An address that is not validated may always be asked to prove itself.
-            let _ = incoming.retry();
-            return;
-        }
-        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
-            // The peer's transport sends its first packet again, and finds room then.
-            incoming.ignore();
-            return;
+        let from = plain(incoming.remote_address()).ip();
+        let turn = match self.0.handshakes.admit(from, incoming.remote_address_validated()) {
+            Admission::Begin(turn) => turn,
+            Admission::Prove => {
+                // An address that is not validated may always be asked to prove itself.
+                let _ = incoming.retry();
+                return;
+            }
+            Admission::Wait => return incoming.ignore(),
         };
         let endpoint = self.clone();
         self.0.env.spawn(async move {
             let address = plain(incoming.remote_address());
             let result = endpoint.shake_hands(incoming).await.map_err(|why| Refused { address, why });
             // Nobody accepts any more: the connection closes.
-            let _ = endpoint.0.finished.send((permit, result));
+            let _ = endpoint.0.finished.send((turn, result));
         });
     }
 
@@ -175,8 +174,8 @@ impl Endpoint {
     }
 
     #[cfg(test)]
-    pub(super) fn handshakes(&self) -> &Semaphore {
-        &self.0.handshakes
+    pub(super) fn handshakes(&self) -> &tokio::sync::Semaphore {
+        self.0.handshakes.room()
     }
 }
 

@@ -7,6 +7,7 @@ mod carry;
 mod close;
 mod connection;
 mod endpoint;
+mod handshakes;
 mod keys;
 mod lane;
 mod memory;

@@ -35,8 +35,12 @@ pub(crate) const LANES_AT_FIRST: u32 = 16;
 /// Most lanes that a link may carry towards one end.
 pub(crate) const MAX_LANES: u32 = 1024;
 
-/// Handshakes in progress, beyond which a connection has to prove its address first.
+/// Handshakes that others have begun and that are in progress, at most; of further ones the first packet is ignored.
 pub(crate) const MAX_HANDSHAKES: usize = 256;
+/// With so many of them in progress, an address has to be proven before the next one.
+pub(crate) const PROOF_FROM: usize = 128;
+/// And then, so many from one address at the most, or from one IPv6 network of 64 bits; this host's own are free of it.
+pub(crate) const HANDSHAKES_OF_ONE: usize = 32;
 /// The longest that a connection may take from its first packet to `Admitted`.
 pub(crate) const ADMISSION_DEADLINE: Duration = Duration::from_secs(5);
 
