@@ -1,6 +1,7 @@
 //! Which lanes have to be: one for each matched pair of sockets, opened by the sending side.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::events::Event;
 use super::hall::{Hall, State};
@@ -11,6 +12,9 @@ use crate::pattern::lane::{LanePeer, SocketEnd, Violation};
 use crate::session::{Change, ConnectionId};
 use crate::wire::control::{SocketEntry, SocketKind};
 use crate::wire::limits::{LANES_AT_FIRST, MAX_LANES};
+
+/// A lane that was lost while its link lives is opened anew after this long.
+const LANE_AGAIN: Duration = Duration::from_secs(1);
 
 impl Hall {
     /// A socket of this node has opened: peers are told, and it meets those that match.
@@ -77,24 +81,33 @@ impl Hall {
 
     /// Opens a lane to a peer's socket and carries it to its end.
     async fn lane_out(self: Arc<Self>, id: ConnectionId, connection: Connection, own: SocketId, their: SocketEntry) {
-        let Ok(stream) = connection.open_lane().await else { return };
-        let prepared = {
-            let state = self.lock();
-            let socket = state.sockets.get(&own);
-            let connected = state.connections.get(&id);
-            connected.zip(socket).map(|(connected, socket)| {
-                let peer = self.lane_peer(connected, their.id, their.slots);
-                (socket.end.clone(), peer)
-            })
-        };
-        // The socket, or the link, has ended while the lane waited for its turn.
-        if let Some((end, peer)) = prepared {
+        while let Ok(stream) = connection.open_lane().await {
+            // The socket, or the link, may have ended while the lane waited for its turn.
+            let Some((end, peer)) = self.ends_of(id, own, &their) else { break };
             let end = end.open_lane(peer, self.env.now());
-            self.carry_lane(id, stream, end).await;
+            if self.carry_lane(id, stream, end).await != Carried::Lost {
+                break;
+            }
+            // Where the link lives on, the peer was too slow, or gave the lane up: without one its socket gets nothing.
+            tokio::select! {
+                biased;
+                () = self.over.cancelled() => break,
+                _ = connection.closed() => break,
+                () = self.env.sleep(LANE_AGAIN) => {}
+            }
         }
         if let Some(connected) = self.lock().connections.get_mut(&id) {
             connected.lanes.remove(&(own, their.id));
         }
+    }
+
+    /// Both ends of a lane, while they are there.
+    fn ends_of(&self, id: ConnectionId, own: SocketId, their: &SocketEntry) -> Option<(Arc<dyn SocketEnd>, LanePeer)> {
+        let state = self.lock();
+        let connected = state.connections.get(&id)?;
+        connected.session.sockets().get(&their.id)?;
+        let end = state.sockets.get(&own)?.end.clone();
+        Some((end, self.lane_peer(connected, their.id, their.slots)))
     }
 
     /// A peer has opened a lane.
@@ -122,12 +135,18 @@ impl Hall {
         };
         let end = accepted.and_then(|(end, peer)| end.accept_lane(peer, &open, self.env.now()));
         match end {
-            Ok(end) => self.carry_lane(id, stream, end).await,
+            // Whoever opened the lane opens the next one.
+            Ok(end) => drop(self.carry_lane(id, stream, end).await),
             Err(violation) => self.violated(id, violation),
         }
     }
 
-    async fn carry_lane(&self, id: ConnectionId, stream: LaneStream, end: Arc<dyn crate::pattern::lane::LaneEnd>) {
+    async fn carry_lane(
+        &self,
+        id: ConnectionId,
+        stream: LaneStream,
+        end: Arc<dyn crate::pattern::lane::LaneEnd>,
+    ) -> Carried {
         let (number, carried) = {
             let mut state = self.lock();
             state.lanes += 1;
@@ -149,6 +168,7 @@ impl Hall {
         if let Carried::Violation(violation) = over {
             self.violated(id, violation);
         }
+        over
     }
 
     fn open_in_memory(self: &Arc<Self>, state: &mut State, sender: SocketId, receiver: SocketId) {

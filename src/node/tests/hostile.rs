@@ -396,3 +396,19 @@ async fn a_peers_words_can_not_act_and_its_sockets_push_out_no_events() {
     let why = left.unwrap();
     assert!(why.contains("gone") && !why.contains(char::is_control), "{why:?}");
 }
+
+#[tokio::test]
+async fn a_lane_that_is_given_up_while_its_link_lives_is_opened_anew() {
+    let key = key();
+    let victim = node(&key).env(world(None)).await.unwrap();
+    let from = victim.push("from").await.unwrap();
+    let den = Den::new(&key);
+    let mut hostile = Hostile::linked(&den, &victim).await;
+    // Dropped, its streams are reset.
+    drop(hostile.pulls(&[]).await);
+    let again = hostile.connection.quinn().accept_bi();
+    let again = victim.host.hall.env.timeout(Duration::from_secs(30), again).await;
+    again.expect("a second lane comes").unwrap();
+    assert_eq!(victim.metrics().links_opened, 1);
+    drop(from);
+}
