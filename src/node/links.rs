@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, SetOnce, oneshot};
 
+use super::dials::first_dial;
 use super::drive::End;
 use super::events::Event;
 use super::exchange::Gossip;
 use super::hall::{Hall, State};
-use super::peers::first_dial;
 use crate::discovery::exchange::is_host;
 use crate::env::Env;
 use crate::id::{NodeId, SocketId};

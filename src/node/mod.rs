@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `builder` | what does a node need to start? |
 //! | `hall` | what does it know of itself? |
-//! | `peers`, `pace` | who is there, and when is whom dialled? |
+//! | `peers` | who is there, and where? |
+//! | `dials`, `pace` | who is dialled, and when? |
 //! | `links`, `drive` | what is said on a connection, and what becomes of it? |
 //! | `exchange` | what do peers tell each other about others? |
 //! | `routes` | which lanes have to be? |
@@ -15,6 +16,7 @@
 //! | `leave` | how does it end? |
 
 mod builder;
+mod dials;
 mod drive;
 mod events;
 mod exchange;
