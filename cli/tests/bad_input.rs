@@ -154,9 +154,11 @@ fn a_runtime_folder_of_another_user() {
 
     // As after `su`: the other user's folder is left alone.
     chown(user.runtime(), Some(1), None).unwrap();
+    // The program itself may lie in the folder that is put out of sight.
     let both = "
-        mount --bind \"$HOME\" /mnt && mount -t tmpfs none /tmp && cd /mnt || exit 99
-        export HOME=/mnt XDG_CONFIG_HOME=/mnt/config XDG_RUNTIME_DIR=/mnt/runtime
+        : >\"$HOME/m\" && mount --bind \"$M\" \"$HOME/m\" && mount --rbind \"$HOME\" /mnt &&
+            mount -t tmpfs none /tmp && cd /mnt || exit 99
+        export M=/mnt/m HOME=/mnt XDG_CONFIG_HOME=/mnt/config XDG_RUNTIME_DIR=/mnt/runtime
         $M pull jobs -n 1 & echo job | $M push jobs && wait && stat -c '%n %a' /tmp/meshmq-0";
     let ended = run(&mut user.unshared(both), "");
     if ended.code == Some(99) {
