@@ -103,6 +103,8 @@ pub(crate) struct LaneIn {
     dirty: AtomicBool,
     over: AtomicBool,
     writer: AtomicWaker,
+    /// The writer is to look now, whatever it waits for.
+    called: AtomicBool,
     /// Batches with an answer since the writer's last look at them.
     touched: Mutex<Vec<u64>>,
     work: Mutex<Work>,
@@ -212,7 +214,7 @@ impl Inbox {
             drop(queue);
             if let Some(batch) = used_up {
                 // The writer looks when a batch is used up: its answers are due.
-                batch.lane.writer.wake();
+                batch.lane.call();
             }
             return Ok(Some((batch, index)));
         }
@@ -229,16 +231,18 @@ impl Inbox {
         Ok(None)
     }
 
-    /// Receivers wait: pushers that want to know are told that some of what has arrived is about to be handed out.
+    /// Receivers wait. Pushers hear of what was answered meanwhile, which may bring more; and those that want to know
+    /// are told that some of what has arrived is about to be handed out.
     fn ask(&self, wanted: u64) {
         let control = lock(&self.shared);
+        control.lanes.values().filter(|lane| lane.dirty.load(Acquire)).for_each(|lane| lane.call());
         let gated = || control.lanes.values().filter(|lane| lane.gated);
         let mut open: u64 = gated().map(|lane| lane.awaited()).sum();
         for lane in gated() {
             while open < wanted && lane.asked.load(Acquire) < lane.received.load(Acquire) {
                 lane.asked.fetch_add(1, AcqRel);
                 open += 1;
-                lane.writer.wake();
+                lane.call();
             }
         }
     }
@@ -261,7 +265,7 @@ impl Inbox {
         };
         for lane in lanes {
             lock(&lane.work).draining = true;
-            lane.writer.wake();
+            lane.call();
         }
         for waker in receivers {
             waker.wake();

@@ -269,6 +269,7 @@ impl Pull {
         self.hall.env()
     }
 
+    #[inline]
     fn poll_recv(&self, ticket: &mut Ticket, cx: &mut Context<'_>) -> Poll<Result<Delivery, Closed>> {
         let claimed = std::task::ready!(self.core.inbox.poll_claim(ticket, cx));
         Poll::Ready(claimed.map(|(batch, index)| self.hand_out(batch, index)).map_err(|_| Closed))

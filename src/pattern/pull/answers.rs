@@ -30,7 +30,7 @@ impl LaneIn {
         }
         let told = self.dirty.swap(true, AcqRel);
         if !told || self.inbox.fixed || self.inbox.hungry.load(Acquire) {
-            self.writer.wake();
+            self.call();
         }
     }
 
@@ -309,7 +309,7 @@ impl Inbox {
         let mut control = lock(&self.shared);
         control.late.push(node, epoch, late);
         for lane in control.lanes.values().filter(|lane| lane.peer.node == node && lane.epoch == epoch) {
-            lane.writer.wake();
+            lane.call();
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::wire::frame::{Numbers, to_receiver};
 /// Most entries of a batch, give or take a chunk: it stays small enough for the cache, and for its last answer to come soon.
 const BATCH: usize = 4096;
 /// The longest that an answer waits for others, and only right after others.
-const GATHER: Duration = Duration::from_millis(1);
+pub(super) const GATHER: Duration = Duration::from_millis(1);
 
 impl Inbox {
     /// A lane from a pusher.
@@ -44,6 +44,7 @@ impl Inbox {
             dirty: AtomicBool::new(false),
             over: AtomicBool::new(false),
             writer: AtomicWaker::new(),
+            called: AtomicBool::new(false),
             touched: Mutex::default(),
             work: Mutex::new(Work {
                 splitter: Splitter::new(open.base, self.max_message),
@@ -91,10 +92,15 @@ impl LaneEnd for PullLane {
         let lane = &self.0;
         lane.writer.register(cx.waker());
         let mut work = lock(&lane.work);
-        if work.collect(lane, now) {
+        let called = lane.called.swap(false, AcqRel);
+        let gathering = work.gather_until.is_some_and(|until| now < until);
+        if gathering && !called {
+            // Answers are coming: the next look is at the reader's turn, a used-up batch, a hungry receiver, or soon. To
+            // look after each write would tell of a few each time, and the transport walks over all that it keeps.
+            *again = work.gather_until;
+        } else if work.collect(lane, now) {
             work.gather_until = Some(now + GATHER);
-        } else if work.gather_until.is_some_and(|until| now < until) {
-            // Answers are coming: the next look is at the reader's turn, a used-up batch, a hungry receiver, or soon.
+        } else if gathering {
             *again = work.gather_until;
         } else {
             work.gather_until = None;
@@ -133,7 +139,7 @@ impl LaneEnd for PullLane {
             work.handle_control(lane, &frame)?;
         }
         // Answers leave together with QUIC's acknowledgement of this read.
-        lane.writer.wake();
+        lane.call();
         Ok(())
     }
 
@@ -276,6 +282,12 @@ impl LaneIn {
         self.asked.load(Acquire) - heard
     }
 
+    /// Has the writer look.
+    pub(super) fn call(&self) {
+        self.called.store(true, Release);
+        self.writer.wake();
+    }
+
     /// Changes the slots, then grants what is free, and wakes the lanes that got something.
     pub(super) fn with_slots(&self, change: impl FnOnce(&mut Slots)) {
         let mut control = lock(&self.inbox.shared);
@@ -284,7 +296,7 @@ impl LaneIn {
         for (key, total) in slots.grant() {
             if let Some(lane) = control.lanes.get(&key) {
                 lane.granted.store(total, Release);
-                lane.writer.wake();
+                lane.call();
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::lane::GATHER;
 use super::*;
 use crate::id::SocketId;
 use crate::pattern::batch::{Detail, State};
@@ -161,4 +162,41 @@ fn who_hears_while_it_is_asked_is_never_ahead() {
             lane.0.awaited();
         }
     });
+}
+
+#[test]
+fn answers_that_keep_coming_are_told_together_and_at_once_when_a_receiver_waits() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lane = open(&inbox, 7, false);
+    generous(&lane);
+    hears(&lane, message(b"").repeat(300)).unwrap();
+    let start = Instant::now();
+    let said = |after: Duration| {
+        let (mut out, mut again) = (Vec::new(), None);
+        let mut cx = Context::from_waker(Waker::noop());
+        while lane.poll_outgoing(&mut cx, start + after, &mut out, &mut again).is_ready() {}
+        (out.concat(), again)
+    };
+    let ack = || {
+        let (batch, index) = claim(&inbox);
+        batch.answer(index, State::Acked);
+    };
+    let soon = Duration::from_micros(100);
+    said(Duration::ZERO);
+    ack();
+    assert!(!said(Duration::ZERO).0.is_empty(), "the first is told at once");
+    for _ in 0..200 {
+        ack();
+        assert_eq!(said(soon), (Vec::new(), Some(start + GATHER)), "others are on their way");
+    }
+    assert!(!said(GATHER).0.is_empty(), "all of them together, in time");
+    for _ in 201..299 {
+        ack();
+    }
+    let (batch, index) = claim(&inbox);
+    assert!(!said(GATHER + soon).0.is_empty(), "a batch is used up");
+    batch.answer(index, State::Acked);
+    assert!(said(GATHER + soon).0.is_empty());
+    assert!(inbox.try_claim().unwrap().is_none());
+    assert!(!said(GATHER + soon).0.is_empty(), "whoever finds nothing has the pusher hear of what is done");
 }
