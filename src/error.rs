@@ -56,7 +56,7 @@ pub enum OpenError {
     /// The name of the channel does not fit.
     #[error(transparent)]
     Channel(#[from] InvalidChannel),
-    /// A bound or a prefetch of 0 could never carry a message.
+    /// A bound, a prefetch or a number of failures of 0 could never carry a message.
     #[error("{what} is 0: nothing could ever pass; use at least 1")]
     Zero {
         /// Which option.

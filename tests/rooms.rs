@@ -31,6 +31,9 @@ const PICTURE: &[(&str, &[&str])] = &[
 const WORDS: &[Word] = &[
     Word { word: "tokio", rooms: &["lib", "env", "discovery", "link", "node", "socket"], why: PURE },
     Word { word: "quinn", rooms: &["env", "link", "trust"], why: "the rooms `env`, `link` and `trust` hide QUIC" },
+    Word { word: "quinn_proto", rooms: &["link"], why: "the room `link` hides QUIC" },
+    Word { word: "quinn_udp", rooms: &["env"], why: WORLD },
+    Word { word: "tokio_util", rooms: &["env", "node"], why: PURE },
     Word { word: "rustls", rooms: &["env", "link", "trust"], why: "the rooms `env`, `link` and `trust` hide TLS" },
     Word { word: "rcgen", rooms: &["trust"], why: "certificates are made in `trust`" },
     Word { word: "mdns_sd", rooms: &["discovery"], why: "what is heard on a network is bounded in `discovery`" },

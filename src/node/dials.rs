@@ -206,8 +206,8 @@ enum Wanted {
     Peer(NodeId),
 }
 
-/// How a peer was found that a fixed address has led to.
-const BY_ADDRESS: &str = "address";
+/// How a peer was found that a fixed address has led to: as the source of such addresses is called.
+const BY_ADDRESS: &str = "fixed";
 /// How much later the larger id dials, so that one handshake is the normal case.
 const YIELD: Duration = Duration::from_millis(250);
 /// Between the dials to two addresses of one peer.

@@ -79,7 +79,7 @@ pub enum Event {
     /// A discovery source cannot do its work, so that others may not be found. Told when the reason changes; the source
     /// goes on trying where that can help.
     DiscoveryTrouble {
-        /// Which source: `local` for processes of this host, `fixed` for a peer that was named.
+        /// Which source: `local` for processes of this host, `mdns` for this network, `fixed` for a peer that was named.
         source: &'static str,
         /// Why, and what to do about it, for people.
         why: String,

@@ -90,6 +90,11 @@ impl Hall {
         }
     }
 
+    /// Something was accepted for sending and is not settled.
+    pub(super) fn owes(&self) -> bool {
+        self.ends(|opens_lane| opens_lane).iter().any(|end| !end.is_drained())
+    }
+
     async fn drain(&self, drain: Duration, leaving: Leaving) {
         self.refuse();
         let mut deadline = self.env.after(drain);

@@ -301,6 +301,15 @@ impl Drop for Host {
             return;
         }
         let linger = if panicking { Duration::ZERO } else { self.linger };
+        let inside = self.thread.as_ref().is_none_or(OwnThread::is_current);
+        if inside && hall.owes() {
+            let node = hall.id.short();
+            tracing::warn!(
+                target: "meshmq::node", %node, ?linger,
+                "a node was dropped that owes accepted messages: it drains in the background, as waiting here would stop \
+                 it, and they are lost if its runtime ends first; await shutdown before"
+            );
+        }
         let leave = async move {
             let lost = hall.leave(linger, Leaving::LastDrop).await.len();
             if lost > 0 {

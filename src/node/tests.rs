@@ -1,6 +1,7 @@
 //! Whole nodes over real loopback sockets.
 
 mod hostile;
+mod leaving;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -154,7 +155,7 @@ async fn a_peer_tells_how_it_was_found() {
     }
     let found_by = |node: &Node, peer: &Node| node.peers().iter().find(|found| found.id == peer.id()).unwrap().found_by;
     assert_eq!(found_by(&seeing, &seen), "board");
-    assert_eq!(found_by(&told, &seen), "address");
+    assert_eq!(found_by(&told, &seen), "fixed");
     assert_eq!(found_by(&seen, &told), "peer", "it has found this node");
 }
 

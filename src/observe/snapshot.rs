@@ -31,7 +31,7 @@ pub struct NodeSnapshot {
     /// Where it is, as the node that asked sees it, or, without a link to it, as another one does. Of the node that asked:
     /// what it is bound to.
     pub address: SocketAddr,
-    /// Which sources have found it for the node that asked: `local`, `fixed`. Empty where it has dialled, or is known
+    /// Which sources have found it for the node that asked: `local`, `mdns`, `fixed`. Empty where it has dialled, or is known
     /// from another node alone.
     pub found: Vec<String>,
     /// What it tells of itself, or why there is nothing.

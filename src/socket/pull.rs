@@ -53,7 +53,7 @@ impl PullBuilder {
     /// At most so many unfinished messages are here at a time, in hand and waiting, in total over all pushers.
     ///
     /// 1 is right for long jobs: none waits behind another one while a worker elsewhere is idle. Without it each pusher
-    /// gets a window that follows the speed of this worker.
+    /// gets a window that follows the speed of this worker. 0 is refused when the socket is opened.
     pub fn prefetch(mut self, messages: usize) -> Self {
         self.prefetch = Some(messages);
         self

@@ -56,7 +56,7 @@ impl PushBuilder {
     }
 
     /// The most that the socket owns at a time: queued, in flight and backing off, in messages and in bytes of bodies.
-    /// Beyond it `send` waits. Exact.
+    /// Beyond it `send` waits. Exact. 0 of either is refused when the socket is opened.
     pub fn bound(mut self, messages: usize, bytes: usize) -> Self {
         self.bound = Amount { messages: messages as u64, bytes: bytes as u64 };
         self
@@ -65,7 +65,8 @@ impl PushBuilder {
     /// A message that failed so often is not delivered again: it is counted as exhausted, and an event carries it.
     ///
     /// A failure is a nack, a drop without an answer, or a worker that died or was lost with the message in hand. To know
-    /// what was in hand, each hand-over is announced to the pusher first, which costs a round trip a message.
+    /// what was in hand, each hand-over is announced to the pusher first, which costs a round trip a message. 0 is refused
+    /// when the socket is opened.
     pub fn max_failures(mut self, failures: u32) -> Self {
         self.max_failures = Some(failures);
         self

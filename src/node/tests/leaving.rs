@@ -1,0 +1,76 @@
+//! How a node ends that owes accepted messages.
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::*;
+use crate::pattern::push::lock;
+
+/// What was logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn begin(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).set_default()
+    }
+
+    fn has(&self, part: &str) -> bool {
+        String::from_utf8_lossy(&lock(&self.0)).contains(part)
+    }
+}
+
+#[tokio::test]
+async fn who_drops_a_node_on_a_runtime_of_its_own_is_told_what_is_owed_and_what_was_lost() {
+    let (log, key) = (Log::default(), key());
+    let _logging = log.begin();
+    let board = Board::default();
+    let watcher = on_board(&key, &board).await;
+    let node = node(&key).env(world(Some(&board))).linger(Duration::from_millis(50)).on_current_runtime();
+    let node = node.await.unwrap();
+    let push = node.push("jobs").await.unwrap();
+    drop((push, node));
+    assert!(!log.has("owes"), "nothing was");
+
+    let node = self::node(&key).env(world(Some(&board))).linger(Duration::from_millis(50)).on_current_runtime();
+    let node = node.await.unwrap();
+    let push = node.push("jobs").await.unwrap();
+    for _ in 0..3 {
+        push.send("job").await.unwrap();
+    }
+    drop((push, node));
+    assert!(log.has("owes accepted messages: it drains in the background"));
+    until(&watcher, || log.has("lost=3")).await;
+}
+
+#[tokio::test]
+async fn a_panic_does_not_wait_for_work_to_be_taken() {
+    let linger = Duration::from_secs(60);
+    let node = Node::builder("test").key(key()).without_mdns().without_local().listen(loopback()).linger(linger);
+    let node = node.await.unwrap();
+    let push = node.push("jobs").await.unwrap();
+    push.send("job").await.unwrap();
+    drop(push);
+    let start = Instant::now();
+    let panicked = catch_unwind(AssertUnwindSafe(move || {
+        let _node = node;
+        panic!("a test's");
+    }));
+    assert!(panicked.is_err() && start.elapsed() < linger / 2);
+}
