@@ -251,8 +251,20 @@ fn resident() -> usize {
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// In a process of its own, as it measures memory, which other tests of this process take as well.
+#[test]
+fn a_hostile_member_costs_its_own_link_only() {
+    let alone = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "node::tests::hostile::hostile_members_beside_honest_work"])
+        .output();
+    let alone = alone.unwrap();
+    let said = String::from_utf8_lossy(&alone.stdout);
+    assert!(alone.status.success() && said.contains("1 passed"), "{said}");
+}
+
 #[tokio::test]
-async fn a_hostile_member_costs_its_own_link_only() {
+#[ignore = "run by the test before it"]
+async fn hostile_members_beside_honest_work() {
     let (key, board) = (key(), Board::default());
     let (victim, honest) = (on_board(&key, &board).await, on_board(&key, &board).await);
     let _to = victim.pull("to").await.unwrap();

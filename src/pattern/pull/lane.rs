@@ -110,12 +110,12 @@ impl LaneEnd for PullLane {
                 work.gather_until = Some(now + GATHER);
             }
         }
-        let finished = work.draining && work.closing_told && work.batches.is_empty();
-        if !work.out.is_empty() {
-            out.push(work.out.split().freeze());
-            return Poll::Ready(if finished { Outgoing::Finish } else { Outgoing::Write });
+        // The pusher ends the lane: until it has heard that this end closes, more may be under way, which goes back.
+        if work.out.is_empty() {
+            return Poll::Pending;
         }
-        if finished { Poll::Ready(Outgoing::Finish) } else { Poll::Pending }
+        out.push(work.out.split().freeze());
+        Poll::Ready(Outgoing::Write)
     }
 
     fn handle_incoming(&self, now: Instant, chunks: &mut [Bytes]) -> Result<(), Violation> {

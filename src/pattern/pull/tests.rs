@@ -6,9 +6,9 @@ use super::lane::GATHER;
 use super::*;
 use crate::id::SocketId;
 use crate::pattern::batch::{Detail, State};
-use crate::pattern::lane::{LaneEnd, Violation};
+use crate::pattern::lane::{LaneEnd, Outgoing, Violation};
 use crate::wire::control::{Level, OpenLane, SocketKind};
-use crate::wire::frame::{self, DELTA, Payload, to_receiver};
+use crate::wire::frame::{self, DELTA, Payload, to_receiver, to_sender};
 
 const MAX_MESSAGE: usize = 1 << 20;
 /// Far more than anything here takes, and far less than what is looked through again and again.
@@ -199,4 +199,28 @@ fn answers_that_keep_coming_are_told_together_and_at_once_when_a_receiver_waits(
     assert!(said(GATHER + soon).0.is_empty());
     assert!(inbox.try_claim().unwrap().is_none());
     assert!(!said(GATHER + soon).0.is_empty(), "whoever finds nothing has the pusher hear of what is done");
+}
+
+#[test]
+fn what_is_under_way_when_a_puller_closes_goes_back() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lane = open(&inbox, 7, false);
+    inbox.drain();
+    let kinds = || {
+        let (mut out, mut again) = (Vec::new(), None);
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(next) = lane.poll_outgoing(&mut cx, Instant::now(), &mut out, &mut again) {
+            assert_eq!(next, Outgoing::Write, "the pusher ends the lane, once it has heard that it closes");
+        }
+        let (mut bytes, mut kinds) = (BytesMut::from(&out.concat()[..]), Vec::new());
+        frame::answers(&mut bytes, |kind, _| {
+            kinds.push(kind);
+            Ok(())
+        })
+        .unwrap();
+        kinds
+    };
+    assert_eq!(kinds(), [to_sender::CLOSING]);
+    hears(&lane, message(b"sent before that was heard")).unwrap();
+    assert_eq!(kinds()[0], to_sender::RETURN);
 }
