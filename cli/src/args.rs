@@ -32,9 +32,6 @@ pub(crate) enum Command {
     Key(KeyArgs),
     /// Run a whole mesh of processes on this machine, doing real work
     Demo(DemoArgs),
-    /// One worker of the demo; told what to do on standard input.
-    #[command(hide = true)]
-    DemoWorker,
 }
 
 /// Sends each input line as a message to whoever pulls from the channel.
@@ -144,7 +141,8 @@ pub(crate) enum KeyAction {
 }
 
 /// Counts the words of all text files under a folder in a mesh of separate processes, kills one of them in the middle of
-/// its work, and compares the result with a count made in one process.
+/// its work, and compares the result with a count made in one process. On a terminal a table shows who does what;
+/// elsewhere each second is a line.
 ///
 /// The mesh has a key and a folder of its own and ends with the demo: it meets no other program and leaves nothing
 /// behind. Text files are those that are UTF-8; hidden folders, and folders marked as caches (CACHEDIR.TAG), are left
