@@ -5,11 +5,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;
+mod completions;
 mod demo;
 mod exec;
 mod exit;
 mod key;
 mod ls;
+mod man;
 mod mesh;
 mod news;
 mod output;
@@ -25,7 +27,6 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
         log(0);
         block_on(async { demo::work().await.map(|()| Exit::Ok) })
     } else {
-        let command = Args::parse().command;
+        let command = Args::of_process().command;
         log(verbosity(&command));
         block_on(run(command))
     };
@@ -70,6 +71,8 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Ls(args) => with_signals(async |signals| ls::run(args, signals).await).await,
         Command::Demo(args) => with_signals(async |signals| demo::run(args, signals).await).await,
         Command::Key(args) => key::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }
 

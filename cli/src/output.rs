@@ -4,10 +4,13 @@ use std::env;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
+use anyhow::Context;
 use clap::builder::styling::{AnsiColor, Style};
 use data_encoding::BASE64;
 use meshmq::Delivery;
 use serde::Serialize;
+
+use crate::exit::Exit;
 
 /// How much is said on standard error.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +56,15 @@ fn stderr(text: impl Display) {
     let text = text.to_string().replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}");
     // Nobody may be left to read it.
     let _ = writeln!(io::stderr(), "meshmq: {text}");
+}
+
+/// Prints to its end; when the reader has seen enough, that is the end.
+pub(crate) fn print(text: &[u8]) -> anyhow::Result<Exit> {
+    let mut out = io::stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
+        end => end.context("cannot write to standard output").map(|()| Exit::Ok),
+    }
 }
 
 /// Whether that is a terminal on which a cursor can be moved.
