@@ -1,12 +1,22 @@
 //! What can be asked for on the command line and in the environment. No secret is ever an argument: arguments are
 //! visible to every user of the machine.
+//!
+//! The comments here are what the help and the manual pages say: the first line in short, then the rest.
+
+mod examples;
+mod look;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+pub(crate) use examples::{ENVIRONMENT, examples};
 
 /// Messages between processes that find each other, trust each other and lose nothing.
 ///
@@ -14,41 +24,48 @@ use clap::{ArgAction, Parser, Subcommand};
 /// configuration folder. Programs on other machines of the same network meet them once they have that key; elsewhere, give
 /// them one address as well.
 #[derive(Debug, Parser)]
-#[command(name = "meshmq", version, arg_required_else_help = true, max_term_width = 100, after_long_help = EXAMPLES)]
+#[command(name = "meshmq", version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Send each input line as a message, and wait until all are acknowledged
-    Push(PushArgs),
-    /// Receive messages: print each on a line, or run a command for each
-    Pull(PullArgs),
-    /// Show what the mesh does: its nodes, links and channels, and the figures of every socket
-    Ls(LsArgs),
-    /// Make, show or take over the mesh key
-    Key(KeyArgs),
-    /// Run a whole mesh of processes on this machine, doing real work
-    Demo(DemoArgs),
-    /// One worker of the demo; told what to do on standard input.
-    #[command(hide = true)]
-    DemoWorker,
+impl Args {
+    /// What this process was asked for. Ends it where that makes no sense, or is no more than the help.
+    pub(crate) fn of_process() -> Self {
+        let mut command = Self::command_line();
+        let matches = command.get_matches_mut();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+
+    /// The command line as people see it.
+    pub(crate) fn command_line() -> clap::Command {
+        look::look(Self::command(), "")
+    }
 }
 
-/// Sends each input line as a message to whoever pulls from the channel.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Push(PushArgs),
+    Pull(PullArgs),
+    Ls(LsArgs),
+    Key(KeyArgs),
+    Demo(DemoArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+/// Send each input line as a message, and wait until all are acknowledged.
 ///
 /// Lines are sent as they come. The command ends once every message has been acknowledged by a puller: exit code 0 means
 /// that all of them were handled. While nobody pulls, messages wait here, up to 100,000 of them and 64 MiB; then reading
 /// the input waits as well.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = PUSH_EXAMPLES)]
 pub(crate) struct PushArgs {
     /// Channel to send to
     pub(crate) channel: String,
     /// Files to read, one after the other; `-` is standard input, which is also the default
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<PathBuf>,
     /// Messages end with a NUL byte instead of a line break
     #[arg(short = '0', long = "null", conflicts_with = "whole")]
@@ -62,13 +79,15 @@ pub(crate) struct PushArgs {
     pub(crate) common: CommonArgs,
 }
 
-/// Receives messages from all pushers of the channel: prints each on a line, or runs a command for each.
+/// Receive messages: print each on a line, or run a command for each.
 ///
 /// A message is acknowledged after it was written to standard output, or once its command has ended with exit code 0.
 /// Whatever is not acknowledged goes to another puller: also what this process holds when it is killed. When standard
 /// output is closed by its reader, everything not yet written goes back, and the exit code is 0.
+///
+/// A command that runs for a message finds MESHMQ_CHANNEL, MESHMQ_ID, MESHMQ_SENDER (the node that sent the message),
+/// MESHMQ_ATTEMPT (1 at first) and MESHMQ_REDELIVERED (0 or 1) in its environment.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = PULL_EXAMPLES)]
 pub(crate) struct PullArgs {
     /// Channel to receive from
     pub(crate) channel: String,
@@ -77,9 +96,6 @@ pub(crate) struct PullArgs {
     pub(crate) count: Option<u64>,
     /// Run CMD in a shell for each message, with the body on its standard input: exit code 0 acknowledges it, any
     /// other gives it back
-    ///
-    /// CMD finds MESHMQ_CHANNEL, MESHMQ_ID, MESHMQ_SENDER (the node that sent the message), MESHMQ_ATTEMPT (1 at first)
-    /// and MESHMQ_REDELIVERED (0 or 1) in its environment.
     #[arg(long, value_name = "CMD", conflicts_with_all = ["null", "json"])]
     pub(crate) exec: Option<String>,
     /// How many commands run at a time
@@ -95,7 +111,7 @@ pub(crate) struct PullArgs {
     pub(crate) common: CommonArgs,
 }
 
-/// Shows the whole mesh, from any place in it: nodes, links, channels and their sockets with what waits and what moves.
+/// Show what the mesh does: nodes, links, channels, and the figures of every socket.
 ///
 /// Joins the mesh to look, asks every node, and waits a second to see how fast messages pass. It is itself left out of the
 /// picture; others see a node called `meshmq ls`. A node that does not answer within --timeout (2 s) is shown as such.
@@ -105,7 +121,6 @@ pub(crate) struct PullArgs {
 /// HANDLED/S are messages a second. RETURNED, FAILED and the like count since a socket was opened, and are shown where
 /// there is something to count.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = LS_EXAMPLES)]
 pub(crate) struct LsArgs {
     /// Look again each second: on a terminal a live picture, elsewhere one after the other
     #[arg(short, long)]
@@ -117,17 +132,16 @@ pub(crate) struct LsArgs {
     pub(crate) common: CommonArgs,
 }
 
-/// Makes, shows or takes over the mesh key: whoever has it can join.
+/// Make, show or take over the mesh key.
 ///
-/// Without one, the first program that joins a mesh makes one in the user's configuration folder, readable by this user
-/// alone. Give it to your other machines, and nobody else.
+/// Whoever has the key can join. Without one, the first program that joins a mesh makes one in the user's configuration
+/// folder, readable by this user alone. Give it to your other machines, and nobody else.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = KEY_EXAMPLES)]
 pub(crate) struct KeyArgs {
     #[command(subcommand)]
     pub(crate) action: KeyAction,
     /// File that holds the mesh key [env: MESHMQ_KEY_FILE] [default: mesh.key in the configuration folder]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) key_file: Option<PathBuf>,
 }
 
@@ -143,8 +157,11 @@ pub(crate) enum KeyAction {
     Path,
 }
 
+/// Run a whole mesh of processes on this machine, doing real work.
+///
 /// Counts the words of all text files under a folder in a mesh of separate processes, kills one of them in the middle of
-/// its work, and compares the result with a count made in one process.
+/// its work, and compares the result with a count made in one process. On a terminal a table shows who does what;
+/// elsewhere each second is a line.
 ///
 /// The mesh has a key and a folder of its own and ends with the demo: it meets no other program and leaves nothing
 /// behind. Text files are those that are UTF-8; hidden folders, and folders marked as caches (CACHEDIR.TAG), are left
@@ -152,16 +169,36 @@ pub(crate) enum KeyAction {
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
     /// Folder with text files in it or below
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
     pub(crate) folder: PathBuf,
     /// How many workers start
     #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
     pub(crate) workers: u8,
 }
 
+/// Print what makes a shell complete commands and flags.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell that reads it
+    pub(crate) shell: Shell,
+}
+
+/// Print a manual page, or write all of them into a folder.
+///
+/// A page is named as its command, with dashes: meshmq-push.1, meshmq-key-new.1.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManArgs {
+    /// Command that the page is about, for example `push` or `key new`; without one, meshmq itself
+    #[arg(value_name = "COMMAND", conflicts_with = "dir")]
+    pub(crate) command: Vec<String>,
+    /// Write all pages into this folder, which is made if it is missing
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct MetricsArgs {
-    /// Serve this node's figures for Prometheus at http://IP:PORT/metrics; whoever can reach the address can read them
+    /// Serve this node's figures for Prometheus at http://IP:PORT/metrics, for whoever can reach it
     #[arg(long = "metrics", value_name = "IP:PORT")]
     pub(crate) address: Option<SocketAddr>,
 }
@@ -173,7 +210,7 @@ pub(crate) struct CommonArgs {
     pub(crate) mesh: String,
     /// File that holds the mesh key; `-` reads it from standard input [env: MESHMQ_KEY_FILE, or the key itself in
     /// MESHMQ_KEY] [default: the user's own key, made on first use]
-    #[arg(long, value_name = "PATH", help_heading = MESH)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, help_heading = MESH)]
     pub(crate) key_file: Option<PathBuf>,
     /// Address of a node, HOST:PORT, where others of the mesh are found; can be given several times
     #[arg(long = "peer", value_name = "ADDR", env = "MESHMQ_PEERS", value_delimiter = ',', help_heading = MESH)]
@@ -189,19 +226,22 @@ pub(crate) struct CommonArgs {
     pub(crate) name: Option<String>,
     /// Give up when this command has waited so long and nothing has moved: 500ms, 5s, 2m, 1h. The exit code is 3, or 4
     /// when everybody who was found has refused this node
-    #[arg(long, value_name = "D", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = COMMON)]
     pub(crate) timeout: Option<Duration>,
     /// Print one JSON object a line: messages (`body`, or `body_base64` where it is not UTF-8), push's summary, or the
     /// picture of ls
-    #[arg(long)]
+    #[arg(long, help_heading = COMMON)]
     pub(crate) json: bool,
     /// Say nothing on standard error but errors
-    #[arg(short, long, conflicts_with = "verbose")]
+    #[arg(short, long, conflicts_with = "verbose", help_heading = COMMON)]
     pub(crate) quiet: bool,
     /// Say more on standard error: who comes and goes; twice: what the library does
-    #[arg(short, long, action = ArgAction::Count)]
+    #[arg(short, long, action = ArgAction::Count, help_heading = COMMON)]
     pub(crate) verbose: u8,
 }
+
+const MESH: &str = "Mesh";
+const COMMON: &str = "Common";
 
 /// `500ms`, `5s`, `2m`, `1h`; a number alone is seconds.
 fn duration(text: &str) -> Result<Duration, String> {
@@ -220,123 +260,5 @@ fn duration(text: &str) -> Result<Duration, String> {
         Ok(Duration::ZERO) => Err("no time at all: use at least 1ms".to_owned()),
         Ok(duration) => Ok(duration),
         Err(_) => Err("too long".to_owned()),
-    }
-}
-
-const MESH: &str = "Mesh";
-
-const EXAMPLES: &str = "\
-Examples:
-  meshmq pull jobs                      print messages as they come; start as many of these as you like
-  seq 1000 | meshmq push jobs           send a thousand; ends when all are handled
-  meshmq pull jobs --exec ./resize      run a command for each
-  meshmq ls                             see what the mesh does
-  meshmq demo                           see it work
-
-Exit codes:
-  0 ok · 1 failed · 2 wrong usage · 3 timed out, or nobody was there · 4 refused · 130 interrupted
-
-Environment:
-  MESHMQ_MESH, MESHMQ_PEERS (comma-separated), MESHMQ_LISTEN, MESHMQ_NO_MDNS (1)    as the flags of these names
-  MESHMQ_KEY, MESHMQ_KEY_FILE    the mesh key, or a file that holds it
-  MESHMQ_LOG                     what the library logs, for example meshmq=debug
-  NO_COLOR                       no colours";
-
-const PUSH_EXAMPLES: &str = "\
-Examples:
-  seq 1000 | meshmq push jobs
-  tail -f app.log | meshmq push logs
-  find . -name '*.png' -print0 | meshmq push -0 images
-  meshmq push --whole thumbs a.png b.png
-  meshmq push jobs work.txt --timeout 30s || echo 'not all was handled'";
-
-const PULL_EXAMPLES: &str = "\
-Examples:
-  meshmq pull jobs
-  meshmq pull jobs -n 10 --json
-  meshmq pull -0 images | xargs -0 -n1 resize
-  meshmq pull jobs --exec 'curl -sf -d @- http://localhost:8080/jobs' --jobs 8
-  meshmq pull jobs --peer build-1.lan:7000
-  meshmq pull jobs --exec ./resize --metrics 127.0.0.1:9464";
-
-const LS_EXAMPLES: &str = "\
-Examples:
-  meshmq ls
-  meshmq ls --watch
-  meshmq ls --json | jq '.nodes[].status.sockets[]? | select(.kind == \"push\") | {channel, queued, oldest_s}'
-  meshmq ls -m shop --peer build-1.lan:7000";
-
-const KEY_EXAMPLES: &str = "\
-Examples:
-  meshmq key show | ssh other-machine meshmq key set
-  meshmq key new --key-file team.key
-  MESHMQ_KEY_FILE=team.key meshmq pull jobs";
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    fn parse(line: &str) -> Result<Args, clap::Error> {
-        Args::try_parse_from(line.split_whitespace())
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn a_push_with_everything() {
-        let args = parse("meshmq push jobs a.txt - -0 -m shop --peer a:1 --peer b:2,c:3 --no-mdns --timeout 1.5s -vv")
-            .unwrap();
-        let Command::Push(push) = args.command else { panic!("not a push") };
-        assert_eq!(push.files, [PathBuf::from("a.txt"), PathBuf::from("-")]);
-        assert!(push.null && !push.whole);
-        assert_eq!(push.common.mesh, "shop");
-        assert_eq!(push.common.peers, ["a:1", "b:2", "c:3"]);
-        assert!(push.common.no_mdns);
-        assert_eq!(push.common.timeout, Some(Duration::from_millis(1500)));
-        assert_eq!(push.common.verbose, 2);
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused() {
-        for line in [
-            "meshmq push",
-            "meshmq push jobs --whole -0",
-            "meshmq push jobs --listen here",
-            "meshmq push jobs -q -v",
-            "meshmq pull jobs -n 0",
-            "meshmq pull jobs --jobs 4",
-            "meshmq pull jobs --exec true --json",
-            "meshmq pull jobs --no-such-flag",
-            "meshmq pull jobs --timeout 5parsecs",
-            "meshmq ls jobs",
-            "meshmq key",
-            "meshmq key show --key meshkey1abc",
-            "meshmq demo . --workers 1",
-        ] {
-            let error = parse(line).expect_err(line);
-            assert_eq!(error.exit_code(), 2, "{line}");
-        }
-    }
-
-    #[test]
-    fn durations_have_units() {
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
-        for bad in ["", "s", "-1s", "0s", "1.2.3s", "1d", "99999999999999999999h"] {
-            assert!(duration(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn help_shows_no_secret_and_no_hidden_command() {
-        let help = Args::command().render_long_help().to_string();
-        assert!(help.contains("Exit codes") && !help.contains("demo-worker"), "{help}");
     }
 }

@@ -22,6 +22,22 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// All of them, as the help lists them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Ok, Self::Failed, Self::Usage, Self::TimedOut, Self::Refused, Self::Interrupted];
+
+    /// What it says, in a few words.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Usage => "wrong usage",
+            Self::TimedOut => "timed out, or nobody was there",
+            Self::Refused => "refused",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
     /// An error that ends the command with this code.
     pub(crate) fn because(self, reason: impl fmt::Display) -> anyhow::Error {
         Stop { exit: self, reason: reason.to_string() }.into()

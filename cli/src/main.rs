@@ -5,24 +5,28 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;
+mod completions;
 mod demo;
 mod exec;
 mod exit;
 mod key;
 mod ls;
+mod man;
 mod mesh;
 mod news;
 mod output;
 mod pull;
 mod push;
 mod refused;
+mod screen;
 mod signals;
 mod split;
+mod table;
 mod waiting;
+mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -33,9 +37,16 @@ use output::Say;
 use signals::Signals;
 
 fn main() -> ExitCode {
-    let command = Args::parse().command;
-    log(&command);
-    match end_of(command) {
+    // No command of the user's, and nothing that a help should tell.
+    let end = if demo::is_worker() {
+        log(0);
+        block_on(async { demo::work().await.map(|()| Exit::Ok) })
+    } else {
+        let command = Args::of_process().command;
+        log(verbosity(&command));
+        block_on(run(command))
+    };
+    match end {
         Ok(exit) => exit.into(),
         Err(error) => {
             Say::new(false, 0).error(&error);
@@ -44,10 +55,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn end_of(command: Command) -> anyhow::Result<Exit> {
+fn block_on(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     // One thread is enough: the mesh runs on one of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let end = runtime.block_on(run(command));
+    let end = runtime.block_on(command);
     // A read or a write that is stuck ends with the process.
     runtime.shutdown_background();
     end
@@ -59,8 +70,9 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Pull(args) => with_signals(async |signals| pull::run(args, signals).await).await,
         Command::Ls(args) => with_signals(async |signals| ls::run(args, signals).await).await,
         Command::Demo(args) => with_signals(async |signals| demo::run(args, signals).await).await,
-        Command::DemoWorker => demo::work().await.map(|()| Exit::Ok),
         Command::Key(args) => key::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }
 
@@ -74,14 +86,17 @@ async fn with_signals(command: impl AsyncFnOnce(&Signals) -> anyhow::Result<Exit
     }
 }
 
-/// What the library logs: as MESHMQ_LOG says, all of its own with `-vv`, or nothing.
-fn log(command: &Command) {
-    let verbose = match command {
+fn verbosity(command: &Command) -> u8 {
+    match command {
         Command::Push(args) => args.common.verbose,
         Command::Pull(args) => args.common.verbose,
         Command::Ls(args) => args.common.verbose,
         _ => 0,
-    };
+    }
+}
+
+/// What the library logs: as MESHMQ_LOG says, all of its own with `-vv`, or nothing.
+fn log(verbose: u8) {
     let filter = match std::env::var("MESHMQ_LOG") {
         Ok(filter) if !filter.is_empty() => filter,
         _ if verbose > 1 => "meshmq=debug".to_owned(),

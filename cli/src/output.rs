@@ -1,11 +1,16 @@
 //! What people and programs read: data on standard output, everything else on standard error.
 
+use std::env;
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
+use anyhow::Context;
+use clap::builder::styling::{AnsiColor, Style};
 use data_encoding::BASE64;
 use meshmq::Delivery;
 use serde::Serialize;
+
+use crate::exit::Exit;
 
 /// How much is said on standard error.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +33,7 @@ impl Say {
 
     /// What somebody who watches likes to know: with `-v`, or at the end of work on a terminal.
     pub(crate) fn summary(self, text: impl Display) {
-        if self.verbose > 0 || std::io::stderr().is_terminal() {
+        if self.verbose > 0 || io::stderr().is_terminal() {
             self.note(text);
         }
     }
@@ -50,12 +55,49 @@ impl Say {
 fn stderr(text: impl Display) {
     let text = text.to_string().replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}");
     // Nobody may be left to read it.
-    let _ = writeln!(std::io::stderr(), "meshmq: {text}");
+    let _ = writeln!(io::stderr(), "meshmq: {text}");
+}
+
+/// Prints to its end; when the reader has seen enough, that is the end.
+pub(crate) fn print(text: &[u8]) -> anyhow::Result<Exit> {
+    let mut out = io::stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
+        end => end.context("cannot write to standard output").map(|()| Exit::Ok),
+    }
+}
+
+/// Whether that is a terminal on which a cursor can be moved.
+pub(crate) fn is_screen(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Whether colours are welcome there: on a terminal, unless NO_COLOR says no.
 pub(crate) fn coloured(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    is_screen(stream) && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// What a line is about, told by its colour where colours are welcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Calm,
+    Good,
+    Bad,
+    Title,
+}
+
+impl Tone {
+    /// The line as it is shown on standard output.
+    pub(crate) fn paint(self, line: impl Display) -> String {
+        let style = match self {
+            _ if !coloured(&io::stdout()) => Style::new(),
+            Self::Calm => Style::new(),
+            Self::Good => AnsiColor::Green.on_default(),
+            Self::Bad => AnsiColor::Red.on_default(),
+            Self::Title => Style::new().bold(),
+        };
+        format!("{style}{line}{style:#}")
+    }
 }
 
 /// How a message is printed.

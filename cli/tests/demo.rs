@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::terminal::{Terminal, plain};
 use common::{Process, User, run, wait_until_gone};
 use rustix::process::Signal;
 
@@ -32,6 +33,13 @@ fn pids(text: &str) -> Vec<i32> {
     numbers.map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()).collect()
 }
 
+/// Those in the table that is left on the terminal.
+fn pids_in_table(text: &str) -> Vec<i32> {
+    let rows = text.lines().filter(|line| !line.starts_with(' ')).map(|line| line.split_whitespace());
+    let pids = rows.filter_map(|mut row| row.nth(2)?.parse().ok());
+    pids.collect()
+}
+
 fn nothing_is_left(user: &User, pids: &[i32]) {
     pids.iter().for_each(|pid| wait_until_gone(*pid));
     for folder in [user.runtime(), user.config()] {
@@ -52,6 +60,66 @@ fn it_holds_and_leaves_nothing() {
     let pids = pids(&demo.stdout);
     assert!(pids.len() >= 5, "{pids:?}");
     nothing_is_left(&user, &pids);
+}
+
+#[test]
+fn on_a_terminal_it_is_a_live_table_that_stays() {
+    let user = User::new();
+    let folder = texts(&user);
+    let mut terminal = Terminal::start(&user.meshmq(&["demo", folder.to_str().unwrap()]), (24, 100));
+    terminal.shows(|shown| shown.contains("attempt 2"));
+    let (code, shown) = terminal.end();
+    let left = left(&shown);
+    let frames: Vec<_> = shown[..shown.len() - left.len()].split("\x1b[H").skip(1).collect();
+    assert!(frames.len() > 10, "{} pictures:\n{shown}", frames.len());
+    assert!(frames.iter().all(|frame| frame.matches("\r\n").count() < 24), "{shown}");
+    for words in ["starting", "working", "killed"] {
+        assert!(frames.iter().any(|frame| frame.contains(words)), "no {words} in\n{shown}");
+    }
+    for words in ["WORKER", "killed", "finished", "(SIGKILL, pid ", "attempt 2", "█", "It holds: "] {
+        assert!(left.contains(words), "{words:?} is not in\n{left}");
+    }
+    assert!(!left.contains('░'), "all pieces are counted: {left}");
+    assert!(left.contains("\x1b[31m"), "the killed one is in red: {left:?}");
+    assert_eq!(code, Some(0));
+    let pids = pids_in_table(&plain(left));
+    assert_eq!(pids.len(), 4, "{left}");
+    nothing_is_left(&user, &pids);
+}
+
+#[test]
+fn interrupted_on_a_terminal_it_leaves_it_as_it_was() {
+    let user = User::new();
+    let folder = texts(&user);
+    let mut demo = user.meshmq(&["demo", folder.to_str().unwrap()]);
+    let mut terminal = Terminal::start(demo.env("NO_COLOR", "1"), (24, 100));
+    terminal.shows(|shown| shown.contains("working"));
+    let narrow = terminal.shown.len();
+    terminal.resize((12, 44));
+    let fits = |frame: &str| frame.contains("IN HAND") && !frame.contains("NODE") && frame.matches("\r\n").count() < 12;
+    terminal.shows(|shown| shown[narrow..].split("\x1b[H").skip(1).any(fits));
+    terminal.resize((24, 100));
+    let wide = terminal.shown.len();
+    terminal.shows(|shown| shown[wide..].split("\x1b[H").skip(1).any(|frame| frame.contains("NODE")));
+    terminal.press("\x03");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(130), "{shown}");
+    assert!(!shown.contains("\x1b[0m") && !shown.contains("\x1b[1m"), "no colours: {shown:?}");
+    let left = left(&shown);
+    assert!(left.contains("WORKER") && !left.contains('\x1b') && !left.contains("It holds"), "{left:?}");
+    let pids = pids_in_table(left);
+    assert!(pids.len() >= 3, "{left}");
+    nothing_is_left(&user, &pids);
+}
+
+/// What stands on the first screen after the picture. The cursor is there again, and long lines wrap.
+fn left(shown: &str) -> &str {
+    let (picture, left) = shown.rsplit_once("\x1b[?1049l").unwrap_or_else(|| panic!("no second screen: {shown:?}"));
+    for (hidden, there) in [("\x1b[?25l", "\x1b[?25h"), ("\x1b[?7l", "\x1b[?7h")] {
+        assert!(picture.rfind(hidden).unwrap() < picture.rfind(there).unwrap(), "{picture:?}");
+        assert!(!left.contains(hidden), "{left:?}");
+    }
+    left
 }
 
 #[test]

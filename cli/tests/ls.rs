@@ -3,13 +3,9 @@
 
 mod common;
 
-use std::fs::File;
-use std::io::Read;
-use std::process::{Command, Stdio};
-
+use common::terminal::Terminal;
 use common::{Process, User, run};
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
 /// A pusher with three lines that nobody takes, and a puller that has nothing to do; both are seen by the other.
@@ -134,32 +130,14 @@ fn watching_goes_on_until_it_is_interrupted() {
 fn on_a_terminal_the_picture_is_live_and_leaves_nothing_behind() {
     let user = User::new();
     let (_pusher, _puller) = mesh(&user);
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let inside = ptsname(&terminal, Vec::new()).unwrap();
-    let inside = File::options().read(true).write(true).open(inside.to_str().unwrap()).unwrap();
-    let mut command: Command = user.meshmq(&["ls", "--watch"]);
-    let mut child = command.stdin(Stdio::null()).stdout(inside).stderr(Stdio::null()).spawn().unwrap();
-    // The end of the terminal that the child has must be closed with it.
-    drop(command);
-    let mut terminal = File::from(terminal);
-    let mut shown = String::new();
-    let mut read = |wanted: &dyn Fn(&str) -> bool| {
-        let mut bytes = [0; 4096];
-        while !wanted(&shown) {
-            let count = terminal.read(&mut bytes).unwrap_or(0);
-            assert!(count > 0, "it has ended after {shown:?}");
-            shown += &String::from_utf8_lossy(&bytes[..count]);
-        }
-        shown.clone()
-    };
-    let begin = read(&|shown| shown.matches("\x1b[H").count() > 1 && shown.contains("pusher"));
-    assert!(begin.starts_with("\x1b[?1049h"), "{begin:?}");
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).unwrap();
-    let end = read(&|shown| shown.ends_with("\x1b[?1049l"));
-    assert!(end.contains("\x1b[?25h"), "the cursor is back: {end:?}");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut terminal = Terminal::start(&user.meshmq(&["ls", "--watch"]), (24, 100));
+    terminal.shows(|shown| shown.matches("\x1b[H").count() > 1 && shown.contains("pusher"));
+    assert!(terminal.shown.starts_with("\x1b[?1049h"), "{:?}", terminal.shown);
+    terminal.press("\x03");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(130));
+    assert!(shown.rfind("\x1b[?25l") < shown.rfind("\x1b[?25h"), "the cursor is back: {shown:?}");
+    assert_eq!(shown.rsplit("\x1b[?1049l").next(), Some(""), "{shown:?}");
 }
 
 #[test]

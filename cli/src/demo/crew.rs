@@ -6,15 +6,19 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use meshmq::{MeshKey, NodeId};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
 use super::task::Start;
+
+/// The argument that makes this program a worker.
+pub(super) const WORKER: &str = "demo-worker";
 
 /// Tells a worker that the demo is over, and that this process lives to clean up.
 const FAREWELL: &[u8] = b"farewell\n";
@@ -29,6 +33,8 @@ const NAMES: [&str; 17] = [
 /// The workers, each a process.
 pub(super) struct Crew {
     key: MeshKey,
+    /// Where the words go that workers say on standard error; `None`: to this process's own.
+    pub(super) say: Option<UnboundedSender<String>>,
     pub(super) members: Vec<Member>,
     // Dropped last: the processes are gone by then.
     folder: Folder,
@@ -40,6 +46,9 @@ pub(super) struct Member {
     pub(super) pid: u32,
     /// Known once it has reported over the mesh.
     pub(super) node: Option<NodeId>,
+    /// When that was.
+    pub(super) joined: Option<Instant>,
+    pub(super) killed: Option<Instant>,
     child: Child,
     /// Its end tells the worker to leave, also when this process is killed.
     stdin: Option<ChildStdin>,
@@ -48,7 +57,7 @@ pub(super) struct Member {
 impl Crew {
     pub(super) fn new() -> anyhow::Result<Self> {
         let key = MeshKey::generate().context("no randomness for a mesh key")?;
-        Ok(Self { key, members: Vec::new(), folder: Folder::new()? })
+        Ok(Self { key, say: None, members: Vec::new(), folder: Folder::new()? })
     }
 
     pub(super) fn key(&self) -> MeshKey {
@@ -64,14 +73,24 @@ impl Crew {
         let name = NAMES[self.members.len() % NAMES.len()];
         let program = env::current_exe().context("cannot find this program's own file")?;
         let mut child = Command::new(program)
-            .arg("demo-worker")
+            .arg(WORKER)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
+            .stderr(if self.say.is_some() { Stdio::piped() } else { Stdio::inherit() })
             // A group of its own: Ctrl-C is for the first process, which then ends the others.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .context("cannot start a worker")?;
+        if let (Some(say), Some(stderr)) = (self.say.clone(), child.stderr.take()) {
+            tokio::spawn(async move {
+                let mut lines = BufReader::new(stderr).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    // Told as long as anybody listens.
+                    let _ = say.send(line);
+                }
+            });
+        }
         let pid = child.id().context("a worker ended as it started")?;
         let mut stdin = child.stdin.take().context("a worker has no standard input")?;
         let start = Start { key: self.key.reveal(), folder: self.folder().to_owned(), name: name.to_owned() };
@@ -81,7 +100,7 @@ impl Crew {
             .write_all(line.as_bytes())
             .await
             .with_context(|| format!("worker {name} (pid {pid}) ended as it started"))?;
-        self.members.push(Member { name, pid, node: None, child, stdin: Some(stdin) });
+        self.members.push(Member { name, pid, node: None, joined: None, killed: None, child, stdin: Some(stdin) });
         Ok(self.members.last().expect("just pushed"))
     }
 
@@ -111,6 +130,7 @@ impl Member {
     pub(super) async fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill().await;
+        self.killed = Some(Instant::now());
     }
 }
 

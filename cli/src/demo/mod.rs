@@ -4,6 +4,7 @@
 //! results. A worker acknowledges a piece only once its result has been acknowledged here. So a killed worker's pieces go
 //! to others, and a result can come twice, never not at all: results are told apart by the number of their piece.
 
+mod board;
 mod crew;
 mod plan;
 mod show;
@@ -15,6 +16,7 @@ mod worker;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -24,11 +26,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use crate::args::DemoArgs;
 use crate::exit::Exit;
-use crate::output::counted;
+use crate::output::{Tone, counted};
 use crate::signals::Signals;
-use crew::Crew;
+use board::Board;
+use crew::{Crew, WORKER};
 use plan::Plan;
-use show::{Show, Tone};
+use show::Show;
 use tally::{Tally, ranges};
 use task::{COUNTS, PIECES, Piece, Report};
 use telling::{Outcome, shorten};
@@ -45,6 +48,13 @@ const JOINING: Duration = Duration::from_secs(10);
 const COUNTING: Duration = Duration::from_secs(60);
 /// How often the demo says who has counted what.
 const TOLD: Duration = Duration::from_secs(1);
+/// How often it shows that in a picture; also how soon the picture fits a terminal whose size has changed.
+const DRAWN: Duration = Duration::from_millis(100);
+
+/// Whether this process is one of the demo's workers.
+pub(crate) fn is_worker() -> bool {
+    env::args_os().nth(1).is_some_and(|word| word == WORKER)
+}
 
 pub(crate) async fn run(args: DemoArgs, signals: &Signals) -> anyhow::Result<Exit> {
     let folder = args.folder.clone();
@@ -52,15 +62,18 @@ pub(crate) async fn run(args: DemoArgs, signals: &Signals) -> anyhow::Result<Exi
     // Reading a large folder takes a while, and a signal should not wait for it.
     let plan = tokio::task::spawn_blocking(move || Plan::make(&folder, workers));
     let plan = tokio::select! {
+        biased;
         () = signals.stop() => return Ok(Exit::Interrupted),
         plan = plan => plan??,
     };
     let mut crew = Crew::new()?;
     let mut show = Show::new();
     let end = tokio::select! {
+        biased;
         () = signals.stop() => Ok(Exit::Interrupted),
         end = story(&args, &plan, &mut crew, &mut show) => end,
     };
+    show.settle();
     crew.dismiss().await;
     end
 }
@@ -77,6 +90,8 @@ async fn story(args: &DemoArgs, plan: &Plan, crew: &mut Crew, show: &mut Show) -
         .await?;
     let push = node.push(PIECES).bound(PUSHED.0, PUSHED.1).await?;
     let counts = node.pull(COUNTS).await?;
+    show.go_live(telling::title(&args.folder));
+    crew.say = show.say();
     let mut demo = Demo {
         counts: &counts,
         crew,
@@ -98,6 +113,7 @@ async fn story(args: &DemoArgs, plan: &Plan, crew: &mut Crew, show: &mut Show) -
     // to be taken as well, or its worker would wait for ever.
     let all = async {
         tokio::select! {
+            biased;
             sent = sending => sent,
             Err(error) = demo.follow() => Err(error),
         }
@@ -106,6 +122,7 @@ async fn story(args: &DemoArgs, plan: &Plan, crew: &mut Crew, show: &mut Show) -
         .await
         .map_err(|_| Exit::TimedOut.because(format!("the mesh has not counted everything in {COUNTING:?}")))??;
     demo.tell();
+    demo.show.settle();
     let outcome = Outcome {
         found: demo.tally.words(),
         in_hand: demo.killed.as_ref().map(|(_, in_hand)| in_hand),
@@ -134,10 +151,9 @@ impl Demo<'_> {
     /// Starts the workers and waits until each has reported over the mesh.
     async fn gather(&mut self, workers: usize, node: &Node) -> anyhow::Result<()> {
         self.show.start();
-        self.show
-            .row("first", format_args!("pid {:<8} node {}  pushes the pieces", std::process::id(), node.id().short()));
         for _ in 0..workers {
             self.crew.hire().await?;
+            self.draw();
         }
         let deadline = Instant::now() + JOINING;
         while self.crew.members.iter().any(|member| member.node.is_none()) {
@@ -145,12 +161,18 @@ impl Demo<'_> {
                 .await
                 .map_err(|_| Exit::TimedOut.because(format!("not all workers have joined in {JOINING:?}")))??;
             self.hear(delivery)?;
+            self.draw();
         }
-        for member in &self.crew.members {
-            let node = member.node.map(|node| node.short()).unwrap_or_default();
-            self.show.row(member.name, format_args!("pid {:<8} node {node}  counts", member.pid));
+        if !self.show.is_live() {
+            let (pid, id) = (std::process::id(), node.id().short());
+            self.show.row("first", format_args!("pid {pid:<8} node {id}  pushes the pieces"));
+            for member in &self.crew.members {
+                let node = member.node.map(|node| node.short()).unwrap_or_default();
+                self.show.row(member.name, format_args!("pid {:<8} node {node}  counts", member.pid));
+            }
         }
-        self.show.row("", format_args!("{} processes, one mesh, after {:.2} s", workers + 1, self.show.seconds()));
+        let seconds = self.show.seconds();
+        self.show.row("", format_args!("{} processes, one mesh, after {seconds:.2} s", workers + 1));
         self.show.gap();
         self.show.start();
         Ok(())
@@ -158,17 +180,18 @@ impl Demo<'_> {
 
     /// Hears what the workers report, and kills one of them on the way. Ends only with an error.
     async fn follow(&mut self) -> anyhow::Result<Infallible> {
-        let mut told = interval(TOLD);
+        let mut told = interval(if self.show.is_live() { DRAWN } else { TOLD });
         told.set_missed_tick_behavior(MissedTickBehavior::Delay);
         told.reset();
         loop {
             tokio::select! {
+                biased;
+                _ = told.tick() => self.tell(),
                 delivery = self.counts.recv() => {
                     if let Some(worker) = self.hear(delivery?)? && self.is_time_to_kill() {
                         self.kill(worker).await?;
                     }
                 }
-                _ = told.tick() => self.tell(),
             }
         }
     }
@@ -180,7 +203,8 @@ impl Demo<'_> {
         let begun = match report {
             Report::Here { name } => {
                 let member = self.crew.members.iter_mut().find(|member| member.name == name);
-                member.context("a report of somebody unknown")?.node = Some(node);
+                let member = member.context("a report of somebody unknown")?;
+                (member.node, member.joined) = (Some(node), Some(std::time::Instant::now()));
                 self.greet_late(node);
                 None
             }
@@ -251,6 +275,9 @@ impl Demo<'_> {
 
     /// Says who has counted what since this was last said.
     fn tell(&mut self) {
+        if self.show.is_live() {
+            return self.draw();
+        }
         let mut first = true;
         for (member, pieces) in self.crew.members.iter().zip(&mut self.recent) {
             let pieces = std::mem::take(pieces);
@@ -268,5 +295,9 @@ impl Demo<'_> {
                 false => self.show.more(Tone::Calm, text),
             }
         }
+    }
+
+    fn draw(&mut self) {
+        self.show.draw(Board::of(self.crew, &self.tally, self.show.started()));
     }
 }

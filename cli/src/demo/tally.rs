@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::text::{Counts, add};
+use super::text::{Counts, add, total};
 
 /// The reports so far. `W` names a worker.
 #[derive(Debug)]
 pub(super) struct Tally<W> {
     pieces: u32,
-    /// Who has begun which piece and has not reported it counted.
-    in_hand: BTreeMap<W, BTreeSet<u32>>,
+    shares: BTreeMap<W, Share>,
     counted: BTreeSet<u32>,
     words: Counts,
     /// Results of a piece that had been counted before: a worker was killed after its result had arrived and before it
@@ -17,21 +16,33 @@ pub(super) struct Tally<W> {
     pub(super) twice: u32,
 }
 
+/// What one worker has done.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Share {
+    /// What it has begun and not reported as counted.
+    pub(super) in_hand: BTreeSet<u32>,
+    /// How many pieces it has counted before any other worker.
+    pub(super) pieces: u32,
+    /// The words of these pieces.
+    pub(super) words: u64,
+}
+
 impl<W: Ord + Copy> Tally<W> {
     pub(super) fn new(pieces: u32) -> Self {
-        Self { pieces, in_hand: BTreeMap::new(), counted: BTreeSet::new(), words: Counts::new(), twice: 0 }
+        Self { pieces, shares: BTreeMap::new(), counted: BTreeSet::new(), words: Counts::new(), twice: 0 }
     }
 
     pub(super) fn begun(&mut self, worker: W, piece: u32) {
-        self.in_hand.entry(worker).or_default().insert(piece);
+        self.shares.entry(worker).or_default().in_hand.insert(piece);
     }
 
     /// Takes over a result: once for each piece, however often it comes.
     pub(super) fn counted(&mut self, worker: W, piece: u32, words: &Counts) {
-        if let Some(pieces) = self.in_hand.get_mut(&worker) {
-            pieces.remove(&piece);
-        }
+        let share = self.shares.entry(worker).or_default();
+        share.in_hand.remove(&piece);
         if self.counted.insert(piece) {
+            share.pieces += 1;
+            share.words += total(words);
             add(&mut self.words, words, 1);
         } else {
             self.twice += 1;
@@ -40,7 +51,14 @@ impl<W: Ord + Copy> Tally<W> {
 
     /// What a worker has begun and not reported.
     pub(super) fn in_hand(&self, worker: W) -> BTreeSet<u32> {
-        self.in_hand.get(&worker).cloned().unwrap_or_default()
+        self.shares.get(&worker).map(|share| share.in_hand.clone()).unwrap_or_default()
+    }
+
+    /// What a worker has done; of what it has begun, only what nobody has counted.
+    pub(super) fn share(&self, worker: W) -> Share {
+        let mut share = self.shares.get(&worker).cloned().unwrap_or_default();
+        share.in_hand.retain(|piece| !self.counted.contains(piece));
+        share
     }
 
     pub(super) fn done(&self) -> u32 {
@@ -94,6 +112,8 @@ mod tests {
         tally.counted('b', 2, &words(4));
         assert_eq!(tally.done(), tally.pieces());
         assert_eq!((tally.words(), tally.twice), (&words(7), 1));
+        let shares = ['a', 'b'].map(|worker| tally.share(worker)).map(|share| (share.pieces, share.words));
+        assert_eq!(shares, [(1, 3), (1, 4)]);
     }
 
     #[test]
@@ -106,6 +126,9 @@ mod tests {
         assert_eq!(tally.in_hand('a'), [2].into());
         assert_eq!(tally.in_hand('b'), [3].into());
         assert_eq!(tally.in_hand('c'), [].into());
+        tally.counted('b', 2, &words(1));
+        assert_eq!(tally.in_hand('a'), [2].into());
+        assert!(tally.share('a').in_hand.is_empty(), "another one has counted it");
     }
 
     #[test]

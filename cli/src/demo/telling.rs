@@ -4,17 +4,21 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::plan::Plan;
-use super::show::{Show, Tone};
+use super::show::Show;
 use super::text::{Counts, total};
-use crate::output::{counted, grouped};
+use crate::output::{Tone, counted, grouped};
 
 /// The longest list of pieces on a line, in bytes.
 const FITS: usize = 60;
 
-pub(super) fn introduce(folder: &Path, plan: &Plan, show: &Show) {
+pub(super) fn title(folder: &Path) -> String {
+    format!("Counting the words below {} in a mesh of processes", folder.display())
+}
+
+pub(super) fn introduce(folder: &Path, plan: &Plan, show: &mut Show) {
     let texts = &plan.texts;
     let (files, megabytes) = (counted(texts.files.len() as u64, "text file"), texts.bytes as f64 / 1e6);
-    show.line(Tone::Title, format_args!("Counting the words below {} in a mesh of processes", folder.display()));
+    show.line(Tone::Title, title(folder));
     show.gap();
     show.row("text", format_args!("{files}, {megabytes:.1} MB, {}", counted(plan.words(), "word")));
     if texts.more {
@@ -72,7 +76,7 @@ impl Outcome<'_> {
     }
 }
 
-pub(super) fn conclude(plan: &Plan, outcome: &Outcome<'_>, show: &Show) {
+pub(super) fn conclude(plan: &Plan, outcome: &Outcome<'_>, show: &mut Show) {
     let expected = plan.expected();
     show.gap();
     show.row("mesh", sum(outcome.found));

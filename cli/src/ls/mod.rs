@@ -1,10 +1,8 @@
 //! `meshmq ls`: what the whole mesh does, from any place in it.
 
 mod picture;
-mod screen;
-mod words;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use meshmq::{Node, Snapshot};
@@ -14,11 +12,11 @@ use crate::args::LsArgs;
 use crate::exit::Exit;
 use crate::mesh;
 use crate::news;
-use crate::output::{Say, write_json};
+use crate::output::{Say, is_screen, write_json};
 use crate::refused::refusal;
+use crate::screen::Screen;
 use crate::signals::Signals;
 use picture::Picture;
-use screen::Screen;
 
 /// How long a node may take to answer, unless the user says otherwise.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -31,7 +29,7 @@ pub(crate) async fn run(mut args: LsArgs, signals: &Signals) -> anyhow::Result<E
     let say = Say::new(args.common.quiet, args.common.verbose);
     args.common.name.get_or_insert_with(|| NAME.into());
     let node = mesh::enter(&args.common, say).await?;
-    let live = args.watch && !args.common.json && io::stdout().is_terminal();
+    let live = args.watch && !args.common.json && is_screen(&io::stdout());
     if !live {
         tokio::spawn(news::tell(node.events(), say));
     }

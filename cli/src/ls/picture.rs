@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io;
 
-use comfy_table::{CellAlignment, Table, presets};
 use meshmq::{LinkStatus, NoStatus, NodeId, NodeSnapshot, Snapshot, SocketStatus};
 
-use super::words::{rate, share, time};
-use crate::output::{coloured, counted, grouped};
+use crate::output::{counted, grouped};
+use crate::table::Table;
+use crate::words::{rate, share, time};
 
 /// Links beyond so many are summed up, unless each is asked for.
 const FEW_LINKS: usize = 15;
@@ -104,8 +103,8 @@ impl Names {
     }
 }
 
-fn node_table(nodes: &[NodeSnapshot]) -> Rows {
-    let mut rows = Rows::new(&["<NODE", "<NAME", "<ADDRESS", "<FOUND BY", "LINKS", "SOCKETS", "UP", "<VERSION", "<"]);
+fn node_table(nodes: &[NodeSnapshot]) -> Table {
+    let mut rows = Table::new(&["<NODE", "<NAME", "<ADDRESS", "<FOUND BY", "LINKS", "SOCKETS", "UP", "<VERSION", "<"]);
     for node in nodes {
         let name = if node.name == node.id.short() { String::new() } else { node.name.clone() };
         // Who was found by nobody has found this command.
@@ -129,15 +128,15 @@ fn node_table(nodes: &[NodeSnapshot]) -> Rows {
     rows
 }
 
-fn link_table(links: &BTreeMap<(NodeId, NodeId), &LinkStatus>, names: &Names) -> Rows {
-    let mut rows = Rows::new(&["<LINK", "<", "ROUND TRIP", "OPEN FOR"]);
+fn link_table(links: &BTreeMap<(NodeId, NodeId), &LinkStatus>, names: &Names) -> Table {
+    let mut rows = Table::new(&["<LINK", "<", "ROUND TRIP", "OPEN FOR"]);
     for ((one, other), link) in links {
         let mut ends = [names.of_node(*one), names.of_node(*other)];
         ends.sort();
         let [one, other] = ends;
         rows.push([one, other, time(link.round_trip), time(link.age)]);
     }
-    rows.rows.sort();
+    rows.sort();
     rows
 }
 
@@ -155,9 +154,9 @@ fn links_in_short(links: &BTreeMap<(NodeId, NodeId), &LinkStatus>) -> String {
     )
 }
 
-fn socket_table(nodes: &[NodeSnapshot], names: &Names) -> Rows {
+fn socket_table(nodes: &[NodeSnapshot], names: &Names) -> Table {
     // A column in which nothing stands is left out: what went wrong is shown only where something did.
-    let mut rows = Rows::new(&[
+    let mut rows = Table::new(&[
         "<CHANNEL",
         "<SOCKET",
         "<NODE",
@@ -218,46 +217,4 @@ fn full(socket: &SocketStatus) -> String {
         .chain(bytes)
         .max_by_key(|(used, bound)| u128::from(*used) * 1_000_000 / u128::from((*bound).max(1)));
     nearest.map(|(used, bound)| share(used, bound)).unwrap_or_default()
-}
-
-/// A table of text; without the columns in which nothing stands.
-struct Rows {
-    /// A `<` before it: text, which begins at the left; figures end at the right.
-    heads: &'static [&'static str],
-    rows: Vec<Vec<String>>,
-}
-
-impl Rows {
-    fn new(heads: &'static [&'static str]) -> Self {
-        Self { heads, rows: Vec::new() }
-    }
-
-    fn push(&mut self, row: impl Into<Vec<String>>) {
-        self.rows.push(row.into());
-    }
-}
-
-impl fmt::Display for Rows {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: Vec<usize> =
-            (0..self.heads.len()).filter(|column| self.rows.iter().any(|row| !row[*column].is_empty())).collect();
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        table.set_header(shown.iter().map(|column| self.heads[*column].trim_start_matches('<')));
-        for row in &self.rows {
-            table.add_row(shown.iter().map(|column| &row[*column]));
-        }
-        for (column, shown) in table.column_iter_mut().zip(&shown) {
-            column.set_padding((0, 2));
-            if !self.heads[*shown].starts_with('<') {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        let (bold, plain) = if coloured(&io::stdout()) { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        for (nth, line) in table.trim_fmt().lines().enumerate() {
-            let (on, off) = if nth == 0 { (bold, plain) } else { ("", "") };
-            writeln!(f, "{on}{line}{off}")?;
-        }
-        Ok(())
-    }
 }

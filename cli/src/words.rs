@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::output::grouped;
 
 /// `0.21 ms`, `4.0 ms`, `1.5 s`, `2 m 10 s`, `3 h 5 m`, `12 d 4 h`
-pub(super) fn time(time: Duration) -> String {
+pub(crate) fn time(time: Duration) -> String {
     let (millis, seconds) = (time.as_secs_f64() * 1e3, time.as_secs());
     match seconds {
         0 if millis < 1.0 => format!("{millis:.2} ms"),
@@ -20,7 +20,7 @@ pub(super) fn time(time: Duration) -> String {
 }
 
 /// `0`, `0.4`, `17.5`, `1,250`
-pub(super) fn rate(per_second: f64) -> String {
+pub(crate) fn rate(per_second: f64) -> String {
     match per_second {
         0.0 => "0".into(),
         slow if slow < 99.95 => format!("{slow:.1}"),
@@ -29,7 +29,7 @@ pub(super) fn rate(per_second: f64) -> String {
 }
 
 /// How much of a bound is used: `0 %`, `<1 %`, `37 %`
-pub(super) fn share(used: u64, bound: u64) -> String {
+pub(crate) fn share(used: u64, bound: u64) -> String {
     match used as f64 * 100.0 / bound.max(1) as f64 {
         0.0 => "0 %".into(),
         little if little < 1.0 => "<1 %".into(),

@@ -2,22 +2,27 @@
 
 use std::io::{self, Write};
 
-use rustix::termios::{Winsize, tcgetwinsize};
+use rustix::termios::tcgetwinsize;
 
 /// The terminal's second screen; dropped, the first one is back as it was.
-pub(super) struct Screen(());
+pub(crate) struct Screen(());
 
 impl Screen {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let screen = Self(());
         write(SECOND_SCREEN)?;
         Ok(screen)
     }
 
-    /// Shows as much of it as there is room for.
-    pub(super) fn show(&mut self, text: &str) -> io::Result<()> {
+    /// Its rows and columns now; without an end where it does not tell.
+    pub(crate) fn size(&self) -> (usize, usize) {
         let size = tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
-        write(&frame(text, size))
+        size.map_or((usize::MAX, usize::MAX), |size| (size.ws_row.into(), size.ws_col.into()))
+    }
+
+    /// Shows as much of it as there is room for.
+    pub(crate) fn show(&mut self, text: &str) -> io::Result<()> {
+        write(&frame(text, self.size().0))
     }
 }
 
@@ -29,8 +34,7 @@ impl Drop for Screen {
 }
 
 /// The bytes that draw it over what is there, without a moment of nothing.
-fn frame(text: &str, size: Option<Winsize>) -> String {
-    let rows = size.map_or(usize::MAX, |size| usize::from(size.ws_row));
+fn frame(text: &str, rows: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let mut frame = String::from(HOME);
     let (shown, cut) = if lines.len() > rows { (rows.saturating_sub(1), true) } else { (lines.len(), false) };
@@ -64,9 +68,8 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_counted() {
-        let size = |ws_row| Some(Winsize { ws_row, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 });
-        assert_eq!(frame("a\nb\n", size(2)), "\x1b[Ha\x1b[K\r\nb\x1b[K\x1b[J");
-        assert_eq!(frame("a\nb\nc\n", size(2)), "\x1b[Ha\x1b[K\r\n… 2 more lines\x1b[K\x1b[J");
-        assert_eq!(frame("a\nb\nc\n", None), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\nc\x1b[K\x1b[J");
+        assert_eq!(frame("a\nb\n", 2), "\x1b[Ha\x1b[K\r\nb\x1b[K\x1b[J");
+        assert_eq!(frame("a\nb\nc\n", 2), "\x1b[Ha\x1b[K\r\n… 2 more lines\x1b[K\x1b[J");
+        assert_eq!(frame("a\nb\nc\n", usize::MAX), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\nc\x1b[K\x1b[J");
     }
 }
