@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Parser, Subcommand};
+use meshmq::TraceParent;
 
 /// Messages between processes that find each other, trust each other and lose nothing.
 ///
@@ -56,6 +57,9 @@ pub(crate) struct PushArgs {
     /// Each file is one message
     #[arg(long)]
     pub(crate) whole: bool,
+    /// Header to add to each message; can be given several times
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) metrics: MetricsArgs,
     #[command(flatten)]
@@ -79,7 +83,8 @@ pub(crate) struct PullArgs {
     /// other gives it back
     ///
     /// CMD finds MESHMQ_CHANNEL, MESHMQ_ID, MESHMQ_SENDER (the node that sent the message), MESHMQ_ATTEMPT (1 at first)
-    /// and MESHMQ_REDELIVERED (0 or 1) in its environment.
+    /// and MESHMQ_REDELIVERED (0 or 1) in its environment, and each header as MESHMQ_HEADER_NAME, in capitals and with _ for
+    /// whatever is no letter or digit of ASCII; of several headers of one such name the first.
     #[arg(long, value_name = "CMD", conflicts_with_all = ["null", "json"])]
     pub(crate) exec: Option<String>,
     /// How many commands run at a time
@@ -204,6 +209,20 @@ pub(crate) struct CommonArgs {
 }
 
 /// `500ms`, `5s`, `2m`, `1h`; a number alone is seconds.
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("it has no name: expected NAME=VALUE".to_owned());
+    }
+    if let Some(control) = text.chars().find(|c| c.is_control()) {
+        return Err(format!("it has the control character {control:?}: put such text into the message"));
+    }
+    if name == TraceParent::HEADER {
+        value.parse::<TraceParent>().map_err(|error| error.to_string())?;
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
