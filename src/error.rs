@@ -99,10 +99,50 @@ pub enum SendErrorKind {
     /// The message is larger than one may be, or than the whole bound of the socket.
     #[error("the message has {len} bytes; at most {limit} are possible here: split it, or raise the limit")]
     TooLarge {
-        /// Its length in bytes.
+        /// Its length in bytes; with that of its headers where these count.
         len: usize,
         /// The most that would be accepted.
         limit: usize,
+    },
+    /// A header of the message does not fit.
+    #[error(transparent)]
+    Header(#[from] InvalidHeader),
+}
+
+/// A header does not fit. The message was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidHeader {
+    /// It has no name. Give it one.
+    #[error("header {number} has no name: it needs one of at least one byte")]
+    NoName {
+        /// Which one, the first being 1.
+        number: usize,
+    },
+    /// Its name or its value has a control character, such as a line break.
+    #[error("header {number} has the control character {character:?}: put such text, and bytes, into the body")]
+    Control {
+        /// Which one, the first being 1.
+        number: usize,
+        /// The character.
+        character: char,
+    },
+    /// All headers together are too large.
+    #[error("the headers have {len} bytes in all; at most {limit} are possible: put what is large into the body")]
+    TooLarge {
+        /// What they have: names, values and the lengths before them, of 1, 2 or 4 bytes each.
+        len: usize,
+        /// The most that would be accepted.
+        limit: usize,
+    },
+    /// It is the second `traceparent`, or not one as W3C Trace Context has it.
+    #[error(
+        "header {number} is not a traceparent, or not the first one: there is one at most, of the form \
+         00-<trace id>-<span id>-<flags> with 32, 16 and 2 digits of lower-case hexadecimal, neither id 0"
+    )]
+    TraceParent {
+        /// Which one, the first being 1.
+        number: usize,
     },
 }
 

@@ -73,9 +73,11 @@ mod socket;
 mod trust;
 mod wire;
 
-pub use error::{Closed, Error, HandleError, InvalidChannel, OpenError, Result, SendError, SendErrorKind};
+pub use error::{
+    Closed, Error, HandleError, InvalidChannel, InvalidHeader, OpenError, Result, SendError, SendErrorKind,
+};
 pub use id::{InvalidNodeId, NodeId};
-pub use message::{Delivery, Message, MessageId};
+pub use message::{Delivery, HeaderIter, Headers, InvalidTraceParent, Message, MessageId, NewMessage, TraceParent};
 pub use node::{
     Builder, Channel, ChannelSockets, Event, Events, JoinError, Node, Peer, Undelivered, UndeliveredMessage,
 };

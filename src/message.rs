@@ -1,4 +1,9 @@
-//! What is received: a message, and a delivery that has to be answered.
+//! What is received: a message, and a delivery that has to be answered. What is sent is in `new`, what both have beside
+//! their body in `headers`, and which trace they belong to in `trace_parent`.
+
+mod headers;
+mod new;
+mod trace_parent;
 
 use std::fmt;
 use std::ops::Deref;
@@ -6,7 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tracing::Span;
 
+pub use self::headers::{HeaderIter, Headers};
+pub use self::new::NewMessage;
+pub use self::trace_parent::{InvalidTraceParent, TraceParent};
 use crate::id::NodeId;
 use crate::pattern::batch::{Batch, Detail, State};
 
@@ -45,6 +54,22 @@ impl Message {
     /// The body, without a copy.
     pub fn body(&self) -> Bytes {
         self.batch.body(self.index)
+    }
+
+    /// Its headers, without a copy.
+    pub fn headers(&self) -> Headers {
+        Headers::of(self.batch.headers(self.index))
+    }
+
+    /// The value of the first header of this name, byte by byte: `Kind` is another name than `kind`.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        headers::find(self.batch.header_block(self.index), name)
+    }
+
+    /// Where it stands in a distributed trace. `None`: it has no header `traceparent`, or one that is malformed, which
+    /// only an implementation other than this one sends.
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        self.header(TraceParent::HEADER)?.parse().ok()
     }
 
     /// The node that sent it, as proven by its certificate.
@@ -106,11 +131,32 @@ impl fmt::Debug for Message {
 pub struct Delivery {
     message: Message,
     answered: bool,
+    /// Its span, where somebody records one.
+    span: Option<Box<Span>>,
 }
 
 impl Delivery {
-    pub(crate) fn new(batch: Arc<Batch>, index: u32) -> Self {
-        Self { message: Message::new(batch, index), answered: false }
+    /// `span`: from its hand-over to its answer.
+    #[inline]
+    pub(crate) fn new(batch: Arc<Batch>, index: u32, span: Option<Box<Span>>) -> Self {
+        Self { message: Message::new(batch, index), answered: false, span }
+    }
+
+    /// The span of its handling, from its hand-over to its answer, to put work into; disabled where nobody records it.
+    /// A handler of [`Pull::serve`](crate::Pull::serve) runs in it anyway.
+    ///
+    /// ```
+    /// # use meshmq::Delivery;
+    /// use tracing::Instrument;
+    ///
+    /// # async fn resize(body: &[u8]) {}
+    /// async fn work(job: Delivery) {
+    ///     resize(&job).instrument(job.span()).await;
+    ///     job.ack();
+    /// }
+    /// ```
+    pub fn span(&self) -> Span {
+        self.span.as_ref().map_or_else(Span::none, |span| Span::clone(span))
     }
 
     /// It is handled: its sender lets it go.
@@ -127,19 +173,13 @@ impl Delivery {
 
     /// It failed, and goes out again after `delay`, to the millisecond; zero is at once.
     pub fn nack_after(mut self, delay: Duration) {
-        if std::mem::replace(&mut self.answered, true) {
-            return;
-        }
-        self.message.batch.answer_with(self.message.index, State::Nacked, Detail::Delay(delay));
+        self.answer_with(State::Nacked, Detail::Delay(delay));
     }
 
     /// It must never be delivered again. The sender counts it and raises an event that carries it and the reason, of
     /// which 1,024 bytes are kept.
     pub fn reject(mut self, reason: impl Into<String>) {
-        if std::mem::replace(&mut self.answered, true) {
-            return;
-        }
-        self.message.batch.answer_with(self.message.index, State::Rejected, Detail::Reason(reason.into()));
+        self.answer_with(State::Rejected, Detail::Reason(reason.into()));
     }
 
     /// Acknowledges, and keeps the message.
@@ -161,7 +201,31 @@ impl Delivery {
             return;
         }
         self.answered = true;
+        if self.span.is_some() {
+            self.record(state);
+        }
         self.message.batch.answer(self.message.index, state);
+    }
+
+    fn answer_with(&mut self, state: State, detail: Detail) {
+        if std::mem::replace(&mut self.answered, true) {
+            return;
+        }
+        self.record(state);
+        self.message.batch.answer_with(self.message.index, state, detail);
+    }
+
+    /// Tells the span how it ends.
+    #[cold]
+    fn record(&self, state: State) {
+        if let Some(span) = &self.span {
+            let answer = match state {
+                State::Acked => "acked",
+                State::Rejected => "rejected",
+                _ => "nacked",
+            };
+            span.record("answer", answer);
+        }
     }
 }
 

@@ -410,7 +410,7 @@ fn a_permit_of_an_ended_node_takes_nothing() {
         let permit = push.reserve(10).await.unwrap();
         drop(node.shutdown(Duration::ZERO).await);
         let refused = permit.send("late").unwrap_err();
-        assert_eq!((refused.kind, &*refused.message), (SendErrorKind::Closed, &b"late"[..]));
+        assert_eq!((refused.kind, &refused.message.body()[..]), (SendErrorKind::Closed, &b"late"[..]));
         assert_eq!(push.metrics().accepted, 0);
     });
 }

@@ -152,7 +152,7 @@ fn awaitable(source: &str) -> BTreeMap<String, bool> {
         parts.map(|rest| word(rest).to_owned()).collect()
     };
     let futures = implementing(&[" Future for "]);
-    let others = implementing(&[" IntoFuture for ", " Stream for ", " Sink<Bytes> for "]);
+    let others = implementing(&[" IntoFuture for ", " Stream for ", " Sink<NewMessage> for "]);
 
     let lines: Vec<_> = source.lines().collect();
     let (mut found, mut owner) = (BTreeMap::new(), "");

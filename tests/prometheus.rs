@@ -79,7 +79,7 @@ fn another_parser_reads_the_figures() {
             ("meshmq_push_messages_exhausted_total", 0.0),
             ("meshmq_push_messages_queued", 1.0),
             ("meshmq_push_messages_in_flight", 1.0),
-            ("meshmq_push_body_bytes", "in handwaits".len() as f64),
+            ("meshmq_push_message_bytes", "in handwaits".len() as f64),
             ("meshmq_push_bound_messages", 10.0),
             ("meshmq_push_pullers", 1.0),
         ] {

@@ -421,7 +421,7 @@ fn a_full_socket_waits_or_says_so() {
         let push = node.push("jobs").bound(2, 150).await.unwrap();
         push.send(vec![0; 100]).await.unwrap();
         let full = push.try_send(vec![1; 60]).unwrap_err();
-        assert_eq!((full.kind, full.message.len()), (SendErrorKind::Full, 60), "the bytes are full");
+        assert_eq!((full.kind, full.message.body().len()), (SendErrorKind::Full, 60), "the bytes are full");
         let late = push.send_timeout(vec![1; 60], Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(late.kind, SendErrorKind::Full);
         push.send(vec![0; 50]).await.unwrap();

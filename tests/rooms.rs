@@ -11,7 +11,7 @@ const PICTURE: &[(&str, &[&str])] = &[
     ("lib", &["*"]),
     ("id", &[]),
     ("error", &["id", "wire::limits"]),
-    ("message", &["id", "error", "pattern"]),
+    ("message", &["id", "error", "pattern", "wire::headers", "wire::limits"]),
     ("observe", &["id", "message"]),
     ("wire", &["id", "error"]),
     ("pattern", &["id", "error", "message", "observe", "wire"]),

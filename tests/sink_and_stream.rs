@@ -6,9 +6,8 @@ mod support;
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt, stream};
-use meshmq::{Node, Pull, Push, SendErrorKind};
+use meshmq::{NewMessage, Node, Pull, Push, SendErrorKind};
 use support::{run, until};
 
 /// A node with room for `messages` of together `bytes` at its pusher.
@@ -24,7 +23,7 @@ fn waits<F: Future>(future: &mut Pin<Box<F>>) {
     assert!(future.as_mut().now_or_never().is_none(), "it is ready");
 }
 
-fn body(len: usize) -> Bytes {
+fn body(len: usize) -> NewMessage {
     vec![b'x'; len].into()
 }
 
@@ -33,10 +32,10 @@ fn a_stream_is_forwarded_from_socket_to_socket() {
     run(async {
         let (node, numbers, work) = ends(3, 1000).await;
         let (done, results) = (node.push("done").await.unwrap(), node.pull("done").await.unwrap());
-        let input = stream::iter(0..100).map(|number| Ok(Bytes::from(number.to_string())));
+        let input = stream::iter(0..100).map(|number| Ok(NewMessage::from(number.to_string())));
         let doubled = work.map(|job| {
             let number: u32 = String::from_utf8_lossy(&job.ack_into_message()).parse().unwrap();
-            Ok(Bytes::from((2 * number).to_string()))
+            Ok(NewMessage::from((2 * number).to_string()))
         });
         let (mut seen, mut doubling) = (Vec::<u32>::new(), doubled.forward(done.into_sink()));
         let (sent, ()) = tokio::join!(input.forward(numbers.clone().into_sink()), async {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use meshmq::TraceParent;
 
 pub(crate) use examples::{ENVIRONMENT, examples};
 
@@ -73,6 +74,9 @@ pub(crate) struct PushArgs {
     /// Each file is one message
     #[arg(long)]
     pub(crate) whole: bool,
+    /// Header to add to each message; can be given several times
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) metrics: MetricsArgs,
     #[command(flatten)]
@@ -86,7 +90,9 @@ pub(crate) struct PushArgs {
 /// output is closed by its reader, everything not yet written goes back, and the exit code is 0.
 ///
 /// A command that runs for a message finds MESHMQ_CHANNEL, MESHMQ_ID, MESHMQ_SENDER (the node that sent the message),
-/// MESHMQ_ATTEMPT (1 at first) and MESHMQ_REDELIVERED (0 or 1) in its environment.
+/// MESHMQ_ATTEMPT (1 at first) and MESHMQ_REDELIVERED (0 or 1) in its environment, and each header as
+/// MESHMQ_HEADER_NAME, in capitals and with _ for whatever is no letter or digit of ASCII; of several headers of one such
+/// name the first.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PullArgs {
     /// Channel to receive from
@@ -242,6 +248,20 @@ pub(crate) struct CommonArgs {
 
 const MESH: &str = "Mesh";
 const COMMON: &str = "Common";
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("it has no name: expected NAME=VALUE".to_owned());
+    }
+    if let Some(control) = text.chars().find(|c| c.is_control()) {
+        return Err(format!("it has the control character {control:?}: put such text into the message"));
+    }
+    if name == TraceParent::HEADER {
+        value.parse::<TraceParent>().map_err(|error| error.to_string())?;
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
 
 /// `500ms`, `5s`, `2m`, `1h`; a number alone is seconds.
 fn duration(text: &str) -> Result<Duration, String> {

@@ -1,8 +1,9 @@
 //! `meshmq pull --exec`: a command for each message, whose exit code is the answer.
 
+use std::collections::BTreeMap;
 use std::process::{ExitStatus, Stdio};
 
-use meshmq::{Delivery, Pull};
+use meshmq::{Delivery, Headers, Pull};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
@@ -85,6 +86,7 @@ async fn run_one(command: &str, channel: &str, delivery: &Delivery) -> std::io::
         .env("MESHMQ_SENDER", delivery.sender().to_string())
         .env("MESHMQ_ATTEMPT", delivery.attempt().to_string())
         .env("MESHMQ_REDELIVERED", u8::from(delivery.redelivered()).to_string())
+        .envs(header_variables(&delivery.headers()))
         .stdin(Stdio::piped())
         // A group of its own: Ctrl-C is for us, and lets the commands that run finish their work.
         .process_group(0)
@@ -107,6 +109,17 @@ async fn run_one(command: &str, channel: &str, delivery: &Delivery) -> std::io::
     status
 }
 
+/// The variables that headers become. The name has a beginning that is ours: no header can be PATH, or one of the others.
+fn header_variables(headers: &Headers) -> BTreeMap<String, &str> {
+    let mut variables = BTreeMap::new();
+    for (name, value) in headers {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+        let name = format!("MESHMQ_HEADER_{}", name.chars().map(plain).collect::<String>());
+        variables.entry(name).or_insert(value);
+    }
+    variables
+}
+
 /// A command and all that it has started: killed when nobody waits for it any more.
 struct Group {
     child: Child,
@@ -126,5 +139,19 @@ impl Drop for Group {
             // It may have ended by itself.
             let _ = kill_process_group(id, Signal::KILL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_never_another_variable() {
+        let headers = meshmq::NewMessage::new("").header("kind", "a").header("PATH", "/tmp").header("x-y=z ü", "$(b)");
+        let headers = headers.header("Kind", "later").header("ID", "1").headers();
+        let variables: Vec<_> = header_variables(&headers).into_iter().collect();
+        let expected = [("ID", "1"), ("KIND", "a"), ("PATH", "/tmp"), ("X_Y_Z__", "$(b)")];
+        assert_eq!(variables, expected.map(|(name, value)| (format!("MESHMQ_HEADER_{name}"), value)));
     }
 }

@@ -122,6 +122,7 @@ impl Form {
             Self::Text { separator } => write_text(delivery, separator, out),
             Self::Json => {
                 let (id, sender) = (delivery.id().to_string(), delivery.sender().to_string());
+                let headers = delivery.headers();
                 write_json(
                     &Line {
                         channel,
@@ -129,6 +130,7 @@ impl Form {
                         sender: &sender,
                         attempt: delivery.attempt(),
                         redelivered: delivery.redelivered(),
+                        headers: headers.iter().collect(),
                         body: Body::new(delivery),
                     },
                     out,
@@ -169,6 +171,9 @@ struct Line<'a> {
     sender: &'a str,
     attempt: u32,
     redelivered: bool,
+    /// Pairs, as a name may repeat.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<(&'a str, &'a str)>,
     #[serde(flatten)]
     body: Body<'a>,
 }
@@ -224,7 +229,8 @@ mod tests {
     fn json_has_a_body_or_its_base64() {
         let line = |body| {
             let mut out = Vec::new();
-            let line = Line { channel: "jobs", id: "a-1-0", sender: "abc", attempt: 2, redelivered: true, body };
+            let (channel, id, sender, headers) = ("jobs", "a-1-0", "abc", Vec::new());
+            let line = Line { channel, id, sender, attempt: 2, redelivered: true, headers, body };
             write_json(&line, &mut out);
             String::from_utf8(out).unwrap()
         };

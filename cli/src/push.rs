@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
-use meshmq::{Node, Push, SendErrorKind};
+use meshmq::{NewMessage, Node, Push, SendErrorKind};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -32,7 +32,8 @@ pub(crate) async fn run(args: PushArgs, signals: &Signals) -> anyhow::Result<Exi
     mesh::serve_metrics(&node, &args.metrics, say)?;
     let push = node.push(&args.channel).await.map_err(mesh::refused_to_open)?;
     let started = Instant::now();
-    let mut pushing = Pushing { push: &push, waiting: Waiting::new(&node, signals, say, &args.common) };
+    let waiting = Waiting::new(&node, signals, say, &args.common);
+    let mut pushing = Pushing { push: &push, headers: &args.headers, waiting };
     let sent = pushing.send_all(read(&args)).await;
     // Also after an error in the input: what was accepted before it is not given up.
     let end = match sent {
@@ -50,6 +51,8 @@ pub(crate) async fn run(args: PushArgs, signals: &Signals) -> anyhow::Result<Exi
 
 struct Pushing<'a> {
     push: &'a Push,
+    /// Of each message.
+    headers: &'a [(String, String)],
     waiting: Waiting<'a>,
 }
 
@@ -63,8 +66,9 @@ impl Pushing<'_> {
                 Waited::Stopped => return Ok(Waited::Stopped),
                 Waited::TimedOut => return Ok(Waited::TimedOut),
             };
-            for message in messages {
-                let message = match push.try_send(message) {
+            for body in messages {
+                let headers = self.headers.iter().map(|(name, value)| (name, value));
+                let message = match push.try_send(NewMessage::new(body).with_headers(headers)) {
                     Ok(()) => continue,
                     Err(refused) if refused.kind == SendErrorKind::Full => refused.message,
                     Err(refused) => return Err(refused.kind.into()),

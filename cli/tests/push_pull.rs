@@ -102,6 +102,37 @@ fn exec_answers_by_exit_code() {
 }
 
 #[test]
+fn headers_are_variables_of_the_command() {
+    let user = User::new();
+    let args = ["push", "jobs", "--header", "kind=re=size", "--header", "x-y=$(echo no)", "--header", "kind=other"];
+    let mut push = Process::start(&mut user.meshmq(&args));
+    push.write("a\n");
+    push.close();
+    let command = r#"test "$MESHMQ_ATTEMPT" = 2 && echo "$(cat) $MESHMQ_HEADER_KIND $MESHMQ_HEADER_X_Y""#;
+    let pulled = run(&mut user.meshmq(&["pull", "jobs", "-n", "1", "--exec", command]), "");
+    assert_eq!((pulled.code, &pulled.stdout[..]), (Some(0), "a re=size $(echo no)\n"), "{}", pulled.stderr);
+    assert_eq!(push.end().code, Some(0));
+
+    let mut push = Process::start(&mut user.meshmq(&args));
+    push.write("a\n");
+    push.close();
+    let pulled = run(&mut user.meshmq(&["pull", "jobs", "-n", "1", "--json"]), "");
+    let headers = r#""headers":[["kind","re=size"],["x-y","$(echo no)"],["kind","other"]],"body":"a""#;
+    assert!(pulled.stdout.contains(headers), "{}", pulled.stdout);
+    assert_eq!(push.end().code, Some(0));
+
+    for (bad, why) in [
+        ("kind", "expected NAME=VALUE"),
+        ("=resize", "it has no name"),
+        ("kind=a\nb", "it has the control character '\\n'"),
+        ("traceparent=00-1-2-3", "not a traceparent"),
+    ] {
+        let refused = run(&mut user.meshmq(&["push", "jobs", "--header", bad]), "");
+        assert!(refused.code == Some(2) && refused.stderr.contains(why), "{bad:?}: {}", refused.stderr);
+    }
+}
+
+#[test]
 fn several_commands_run_at_a_time() {
     let user = User::new();
     assert!(user.shell("mkfifo meeting").status().unwrap().success());

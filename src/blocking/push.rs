@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::comes_within;
 use crate::env::block_on;
 use crate::error::{Closed, HandleError, OpenError, SendError, SendErrorKind};
+use crate::message::NewMessage;
 use crate::observe::PushMetrics;
 use crate::socket::{self, Permit};
 
@@ -68,13 +67,12 @@ impl Push {
     /// Hands over a message, and waits while the socket is at its bound. `Ok`: the socket has taken responsibility for it.
     ///
     /// # Errors
-    /// [`SendErrorKind::TooLarge`], before anything is queued, or [`SendErrorKind::Closed`]; both give the message back.
+    /// [`SendErrorKind::TooLarge`] or [`SendErrorKind::Header`], before anything is queued, or [`SendErrorKind::Closed`];
+    /// each gives the message back.
     #[inline]
-    pub fn send(&self, message: impl Into<Bytes>) -> Result<(), SendError<Bytes>> {
-        match self.0.try_send(message) {
-            Err(SendError { kind: SendErrorKind::Full, message }) => block_on(self.0.send(message)),
-            done => done,
-        }
+    pub fn send(&self, message: impl Into<NewMessage>) -> Result<(), SendError<NewMessage>> {
+        let mut send = self.0.send(message);
+        send.at_once().unwrap_or_else(|| block_on(send))
     }
 
     /// Hands over a message if there is room for it now.
@@ -82,7 +80,7 @@ impl Push {
     /// # Errors
     /// As [`send`](Self::send), and [`SendErrorKind::Full`]; each gives the message back.
     #[inline]
-    pub fn try_send(&self, message: impl Into<Bytes>) -> Result<(), SendError<Bytes>> {
+    pub fn try_send(&self, message: impl Into<NewMessage>) -> Result<(), SendError<NewMessage>> {
         self.0.try_send(message)
     }
 
@@ -90,7 +88,7 @@ impl Push {
     ///
     /// # Errors
     /// As [`try_send`](Self::try_send).
-    pub fn send_timeout(&self, message: impl Into<Bytes>, time: Duration) -> Result<(), SendError<Bytes>> {
+    pub fn send_timeout(&self, message: impl Into<NewMessage>, time: Duration) -> Result<(), SendError<NewMessage>> {
         block_on(self.0.send_timeout(message, time))
     }
 
@@ -99,7 +97,7 @@ impl Push {
     ///
     /// # Errors
     /// [`HandleError`] says what became of the message instead.
-    pub fn send_handled(&self, message: impl Into<Bytes>) -> Result<(), HandleError> {
+    pub fn send_handled(&self, message: impl Into<NewMessage>) -> Result<(), HandleError> {
         block_on(self.0.send(message).handled())
     }
 
@@ -107,11 +105,14 @@ impl Push {
     ///
     /// # Errors
     /// As [`send`](Self::send), with the message that was not accepted; those before it were.
-    pub fn send_batch<T: Into<Bytes>>(&self, messages: impl IntoIterator<Item = T>) -> Result<usize, SendError<Bytes>> {
+    pub fn send_batch<T: Into<NewMessage>>(
+        &self,
+        messages: impl IntoIterator<Item = T>,
+    ) -> Result<usize, SendError<NewMessage>> {
         block_on(self.0.send_batch(messages))
     }
 
-    /// Waits for room for one message of at most `bytes` bytes, and sets it aside.
+    /// Waits for room for one message of at most `bytes` bytes, its headers included, and sets it aside.
     ///
     /// # Errors
     /// [`SendErrorKind::TooLarge`] or [`SendErrorKind::Closed`].

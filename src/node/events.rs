@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::id::NodeId;
-use crate::message::MessageId;
+use crate::message::{Headers, MessageId};
 use crate::pattern::push::{Dead, Outcome};
 
 /// Something that happened in the mesh, as this node saw it.
@@ -104,6 +104,8 @@ pub enum Event {
         id: MessageId,
         /// Its channel.
         channel: String,
+        /// Its headers.
+        headers: Headers,
         /// Its body.
         message: Bytes,
         /// The worker's words.
@@ -119,6 +121,8 @@ pub enum Event {
         id: MessageId,
         /// Its channel.
         channel: String,
+        /// Its headers.
+        headers: Headers,
         /// Its body.
         message: Bytes,
         /// How often it failed.
@@ -138,11 +142,12 @@ pub enum Event {
 impl Event {
     /// A message of the push socket `node`/`epoch` has come to an end without having been handled.
     pub(crate) fn dead(channel: String, dead: Dead, node: NodeId, epoch: u64) -> Self {
-        let Dead { sequence, body: message, outcome, attempt, by } = dead;
+        let Dead { sequence, content, outcome, attempt, by } = dead;
+        let (headers, message) = (Headers::of(content.headers), content.body);
         let id = MessageId { node, epoch, sequence };
         match outcome {
-            Outcome::Rejected(reason) => Self::Rejected { id, channel, message, reason, attempt, by },
-            Outcome::Exhausted(failures) => Self::Exhausted { id, channel, message, failures, attempt, by },
+            Outcome::Rejected(reason) => Self::Rejected { id, channel, headers, message, reason, attempt, by },
+            Outcome::Exhausted(failures) => Self::Exhausted { id, channel, headers, message, failures, attempt, by },
             Outcome::Handled => unreachable!("a message that was handled is not dead"),
         }
     }
@@ -157,8 +162,10 @@ impl Event {
             Self::TooManyLanes { channel, .. } | Self::NotGranted { channel, .. } => channel.len(),
             Self::Alone { report } => report.len(),
             Self::ChannelAlone { channel, nearest, .. } => channel.len() + nearest.as_ref().map_or(0, String::len),
-            Self::Rejected { channel, message, reason, .. } => channel.len() + message.len() + reason.len(),
-            Self::Exhausted { channel, message, .. } => channel.len() + message.len(),
+            Self::Rejected { channel, headers, message, reason, .. } => {
+                channel.len() + headers.size() + message.len() + reason.len()
+            }
+            Self::Exhausted { channel, headers, message, .. } => channel.len() + headers.size() + message.len(),
             Self::Missed { .. } => 0,
         };
         size_of::<Self>() + text

@@ -7,6 +7,8 @@ use bytes::Bytes;
 
 use super::hall::Hall;
 use crate::link::CloseCode;
+use crate::message::Headers;
+use crate::pattern::content::Content;
 use crate::pattern::lane::SocketEnd;
 
 /// What a node could not deliver before it ended: see [`Node::shutdown`](crate::Node::shutdown).
@@ -23,6 +25,8 @@ pub struct Undelivered {
 pub struct UndeliveredMessage {
     /// The channel that it was sent to.
     pub channel: String,
+    /// Its headers.
+    pub headers: Headers,
     /// Its body.
     pub body: Bytes,
 }
@@ -72,8 +76,12 @@ impl Hall {
         let mut messages = Vec::new();
         for socket in sockets {
             let channel = &socket.entry.channel;
-            let bodies = socket.end.close().into_iter();
-            messages.extend(bodies.map(|body| UndeliveredMessage { channel: channel.clone(), body }));
+            let contents = socket.end.close().into_iter();
+            messages.extend(contents.map(|Content { headers, body }| UndeliveredMessage {
+                channel: channel.clone(),
+                headers: Headers::of(headers),
+                body,
+            }));
         }
         self.endpoint.close(CloseCode::Goodbye, GOODBYE).await;
         self.settled.send_replace(true);

@@ -64,7 +64,7 @@ pub struct PushMetrics {
     pub rejected: u64,
     /// Of these: failed too often.
     pub exhausted: u64,
-    /// Bytes of bodies queued and in flight.
+    /// Bytes of headers and bodies queued and in flight.
     pub bytes: u64,
     /// The most messages that may be queued and in flight.
     pub bound_messages: u64,

@@ -162,7 +162,7 @@ const PUSH: &[Figure<PushMetrics>] = &[
     ),
     figure("messages_queued", "Messages that wait, also for their back-off to end", Value::Gauge(|push| push.queued)),
     figure("messages_in_flight", "Messages with pullers, unanswered", Value::Gauge(|push| push.in_flight)),
-    figure("body_bytes", "Bytes of bodies queued and in flight", Value::Gauge(|push| push.bytes)),
+    figure("message_bytes", "Bytes of headers and bodies queued and in flight", Value::Gauge(|push| push.bytes)),
     figure(
         "bound_messages",
         "The most messages that may be queued and in flight",

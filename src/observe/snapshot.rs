@@ -93,7 +93,7 @@ pub struct SocketStatus {
     pub queued: u64,
     /// Messages that are out and unanswered: of a push socket with pullers, of a pull socket in the application's hands.
     pub in_flight: u64,
-    /// Bytes of bodies that a push socket owns.
+    /// Bytes of headers and bodies that a push socket owns.
     pub bytes: u64,
     /// The most messages that it holds at a time: the bound of a push socket, the `prefetch` of a pull socket.
     pub bound_messages: Option<u64>,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::pull::LaneIn;
 use super::push::lock;
+use crate::wire::headers::section_len;
 
 /// The writer has looked since: whoever answers next tells it.
 const ARMED: u32 = 1 << 31;
@@ -51,6 +52,28 @@ pub(super) struct Rare {
     /// From this entry on sequences continue from here.
     pub(super) jumps: Vec<(u32, u64)>,
     pub(super) marks: Vec<(u32, Mark)>,
+    /// Lengths of the blocks of headers, each of which ends where the body of its entry begins.
+    pub(super) headers: Vec<(u32, u32)>,
+}
+
+impl Rare {
+    /// How long the block of headers of this entry is.
+    pub(super) fn headers(&self, index: u32) -> u32 {
+        let found = self.headers.binary_search_by_key(&index, |(at, _)| *at);
+        found.map_or(0, |found| self.headers[found].1)
+    }
+
+    /// Those of the entries from this one on, which are counted from it.
+    fn split(&mut self, at: u32) -> Self {
+        let jumps = self.jumps.split_off(self.jumps.partition_point(|(index, _)| *index < at));
+        let marks = self.marks.split_off(self.marks.partition_point(|(index, _)| *index < at));
+        let headers = self.headers.split_off(self.headers.partition_point(|(index, _)| *index < at));
+        Self {
+            jumps: jumps.into_iter().map(|(index, sequence)| (index - at, sequence)).collect(),
+            marks: marks.into_iter().map(|(index, mark)| (index - at, mark)).collect(),
+            headers: headers.into_iter().map(|(index, block)| (index - at, block)).collect(),
+        }
+    }
 }
 
 /// What a message has been through.
@@ -100,26 +123,22 @@ impl Draft {
     /// Keeps the first `count` entries, gives back the others.
     pub(super) fn split(&mut self, count: usize) -> Self {
         let entries = self.entries.split_off(count);
-        let bytes: u64 = entries.iter().map(|entry| u64::from(entry.len)).sum();
-        self.bytes -= bytes;
         let at = count as u32;
-        let later = |rare: &mut Rare| Rare {
-            jumps: rare.jumps.iter().filter(|(index, _)| *index >= at).map(|(i, s)| (i - at, *s)).collect(),
-            marks: rare.marks.iter().filter(|(index, _)| *index >= at).map(|(i, m)| (i - at, *m)).collect(),
-        };
         let first_sequence = sequence(self.first_sequence, &self.rare.jumps, at);
-        let rest = Self {
+        let rare = self.rare.split(at);
+        let bodies: u64 = entries.iter().map(|entry| u64::from(entry.len)).sum();
+        let headers: u64 = rare.headers.iter().map(|(_, block)| section_len(*block as usize) as u64).sum();
+        let bytes = bodies + headers;
+        self.bytes -= bytes;
+        Self {
             first_position: self.first_position + count as u64,
             first_sequence,
             entries,
             chunks: self.chunks.clone(),
-            rare: later(&mut self.rare),
+            rare,
             bytes,
             at: self.at,
-        };
-        self.rare.jumps.retain(|(index, _)| *index < at);
-        self.rare.marks.retain(|(index, _)| *index < at);
-        rest
+        }
     }
 }
 
@@ -159,8 +178,9 @@ impl Batch {
         self.entries.len() as u32
     }
 
-    pub(super) fn len(&self, index: u32) -> u64 {
-        u64::from(self.entries[index as usize].len)
+    /// What credit counts.
+    pub(super) fn size(&self, index: u32) -> u64 {
+        u64::from(self.entries[index as usize].len) + section_len(self.rare.headers(index) as usize) as u64
     }
 
     #[inline]
@@ -173,6 +193,23 @@ impl Batch {
     pub(crate) fn body(&self, index: u32) -> Bytes {
         let entry = &self.entries[index as usize];
         self.chunks[entry.chunk as usize].slice(entry.at as usize..entry.at as usize + entry.len as usize)
+    }
+
+    /// The headers as on the wire, as a slice of what was received.
+    pub(crate) fn headers(&self, index: u32) -> Bytes {
+        let (chunk, range) = self.headers_at(index);
+        if range.is_empty() { Bytes::new() } else { chunk.slice(range) }
+    }
+
+    pub(crate) fn header_block(&self, index: u32) -> &[u8] {
+        let (chunk, range) = self.headers_at(index);
+        &chunk[range]
+    }
+
+    fn headers_at(&self, index: u32) -> (&Bytes, std::ops::Range<usize>) {
+        let entry = &self.entries[index as usize];
+        let (end, length) = (entry.at as usize, self.rare.headers(index) as usize);
+        (&self.chunks[entry.chunk as usize], end - length..end)
     }
 
     pub(crate) fn sequence(&self, index: u32) -> u64 {

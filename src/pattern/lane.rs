@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::content::Content;
 use crate::id::{NodeId, SocketId};
 pub(crate) use crate::wire::Violation;
 use crate::wire::control::OpenLane;
@@ -87,7 +88,7 @@ pub(crate) trait SocketEnd: Send + Sync + 'static {
 
     /// The node is gone; every waiting call ends with an error. Accepted messages that are still unsettled are
     /// handed back, in the order of acceptance.
-    fn close(&self) -> Vec<Bytes>;
+    fn close(&self) -> Vec<Content>;
 
     /// Exact figures of now.
     fn metrics(&self) -> crate::observe::SocketMetrics;

@@ -2,6 +2,7 @@
 
 pub(crate) mod age;
 pub(crate) mod batch;
+pub(crate) mod content;
 pub(crate) mod lane;
 pub(crate) mod pull;
 pub(crate) mod push;

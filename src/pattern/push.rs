@@ -29,8 +29,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use self::again::Again;
-pub(crate) use self::intake::{Intake, Refused};
+pub(crate) use self::intake::{Accepted, Intake, Refused};
 use super::age::Ages;
+use super::content::Content;
 use super::lane::LanePeer;
 use super::segment::{Fresh, Segment};
 use crate::id::NodeId;
@@ -65,6 +66,8 @@ pub(crate) struct Flight {
     look: Option<Instant>,
     /// Messages that somebody waits for.
     tracked: BTreeSet<u64>,
+    /// Somebody may want to know what goes out again.
+    tell_again: bool,
     pub(crate) counts: Counts,
     effects: Effects,
 }
@@ -72,7 +75,7 @@ pub(crate) struct Flight {
 /// A number for each lane of a socket, never used twice.
 pub(crate) type LaneKey = u64;
 
-/// Messages and the bytes of their bodies.
+/// Messages, and the bytes of their headers and bodies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Amount {
     pub(crate) messages: u64,
@@ -112,6 +115,19 @@ pub(crate) struct Effects {
     pub(crate) settled: Vec<(u64, Outcome)>,
     /// Messages that will not be delivered again.
     pub(crate) dead: Vec<Dead>,
+    /// Messages that went out again, where somebody may want to know.
+    pub(crate) again: Vec<SentAgain>,
+}
+
+/// A message that was dispatched, and not for the first time.
+#[derive(Debug)]
+pub(crate) struct SentAgain {
+    pub(crate) sequence: u64,
+    pub(crate) headers: Bytes,
+    pub(crate) attempt: u32,
+    pub(crate) failures: u32,
+    pub(crate) redelivered: bool,
+    pub(crate) to: NodeId,
 }
 
 /// How a message ended.
@@ -126,7 +142,7 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Dead {
     pub(crate) sequence: u64,
-    pub(crate) body: Bytes,
+    pub(crate) content: Content,
     pub(crate) outcome: Outcome,
     pub(crate) attempt: u32,
     /// Whose answer, or loss, decided it.
@@ -204,7 +220,7 @@ impl Run {
 /// A message that came back at least once.
 #[derive(Debug)]
 struct Returned {
-    body: Bytes,
+    content: Content,
     /// Of its last dispatch.
     attempt: u32,
     failures: u32,
@@ -287,6 +303,11 @@ impl Flight {
 
     pub(crate) fn in_flight(&self) -> u64 {
         self.lanes.values().map(|lane| lane.unanswered).sum()
+    }
+
+    /// Whether `Effects::again` is to tell what goes out again.
+    pub(crate) fn tell_again(&mut self, tell: bool) {
+        self.tell_again = tell;
     }
 
     /// The message is settled later: `Effects::settled` will name it.

@@ -3,17 +3,19 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::wire::frame::own_frame;
+use super::content::Content;
+use crate::wire::frame::{HEADERS, own_flags, own_frame};
+use crate::wire::headers;
 
 /// Consecutive messages that were never dispatched or are in flight for the first time.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// Whole plain frames; of a single large message its head alone.
+    /// Whole plain frames; of a single large message all that stands before its body.
     pub(super) bytes: Bytes,
     /// A large body, kept as the sender's slice.
     pub(super) body: Option<Bytes>,
     pub(super) count: u32,
-    /// Bytes of all bodies.
+    /// Bytes of all that the messages carry.
     pub(super) payload: u64,
     /// Sequence of the first message.
     pub(super) first: u64,
@@ -44,17 +46,28 @@ impl Segment {
         Some(rest)
     }
 
-    /// The bodies in order.
-    pub(super) fn bodies(&self) -> impl Iterator<Item = Bytes> + '_ {
+    /// What the messages carry, in order.
+    pub(super) fn contents(&self) -> impl Iterator<Item = Content> + '_ {
         let mut at = 0;
-        (0..self.count).map(move |_| match &self.body {
-            Some(body) => body.clone(),
-            None => {
-                let (head, body) = own_frame(&self.bytes[at..]);
-                at += head + body;
-                self.bytes.slice(at - body..at)
-            }
+        (0..self.count).map(move |_| {
+            let (content, length) = self.content(at);
+            at += length;
+            content
         })
+    }
+
+    /// What the frame carries that begins here, and how long it is.
+    fn content(&self, at: usize) -> (Content, usize) {
+        let (head, length) = own_frame(&self.bytes[at..]);
+        let (mut body, end) = (at + head, at + head + length);
+        let mut block = Bytes::new();
+        if own_flags(&self.bytes[at..], head) & HEADERS != 0 {
+            let found = headers::find(&self.bytes[body..]).expect("a segment holds whole headers");
+            block = self.bytes.slice(body + found.start..body + found.end);
+            body += found.end;
+        }
+        let body = self.body.clone().unwrap_or_else(|| self.bytes.slice(body..end));
+        (Content { headers: block, body }, head + length)
     }
 }
 
@@ -149,28 +162,28 @@ impl Fresh {
         (left - self.left, left_bytes - self.left_bytes)
     }
 
-    /// One message is answered out of order: its body, unless it was answered before.
-    pub(super) fn answer(&mut self, index: u32) -> Option<Bytes> {
+    /// One message is answered out of order: what it carries, unless it was answered before.
+    pub(super) fn answer(&mut self, index: u32) -> Option<Content> {
         if self.is_answered(index) {
             return None;
         }
         if self.segment.body.is_none() && self.sparse.is_none() {
             self.sparse = Some(Box::new(self.index()));
         }
-        let body = self.body(index);
+        let content = self.content(index);
         if let Some(sparse) = &mut self.sparse {
             sparse.answered[index as usize / 64] |= 1 << (index % 64);
         } else {
             self.front = index + 1;
         }
         self.left -= 1;
-        self.left_bytes -= body.len() as u64;
+        self.left_bytes -= content.size() as u64;
         self.compact();
-        Some(body)
+        Some(content)
     }
 
-    /// What is unanswered: sequence, index and body of each.
-    pub(super) fn unanswered(mut self) -> Vec<(u64, u32, Bytes)> {
+    /// What is unanswered: sequence, index and content of each.
+    pub(super) fn unanswered(mut self) -> Vec<(u64, u32, Content)> {
         if self.segment.body.is_none() && self.sparse.is_none() {
             self.sparse = Some(Box::new(self.index()));
         }
@@ -178,10 +191,10 @@ impl Fresh {
         (self.front..self.segment.count)
             .filter(|index| !self.is_answered(*index))
             .map(|index| {
-                let body = self.body(index);
+                let content = self.content(index);
                 // A few messages that are left must not pin the allocation of many.
-                let body = if mostly_gone { Bytes::copy_from_slice(&body) } else { body };
-                (self.sequence(index), index, body)
+                let content = if mostly_gone { content.copied() } else { content };
+                (self.sequence(index), index, content)
             })
             .collect()
     }
@@ -193,13 +206,9 @@ impl Fresh {
         Some(spare)
     }
 
-    fn body(&self, index: u32) -> Bytes {
-        if let Some(body) = &self.segment.body {
-            return body.clone();
-        }
+    fn content(&self, index: u32) -> Content {
         let at = self.sparse.as_ref().map_or(0, |sparse| sparse.at[index as usize] as usize);
-        let (head, body) = own_frame(&self.segment.bytes[at..]);
-        self.segment.bytes.slice(at + head..at + head + body)
+        self.segment.content(at).0
     }
 
     fn index(&self) -> Sparse {

@@ -2,9 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::batch::{Draft, Entry, Mark};
+use super::batch::{Draft, Entry, Mark, Rare};
 use super::lane::Violation;
-use crate::wire::frame::{self, Head, MAX_READ_HEAD};
+use crate::wire::frame::{self, Head, MAX_READ_HEAD, Read};
+use crate::wire::headers::section_len;
 use crate::wire::limits::MAX_SEQUENCE_SAID;
 use crate::wire::varint;
 
@@ -13,7 +14,7 @@ const AHEAD: usize = 64 << 10;
 
 /// Smaller chunks are copied: a slice of one may keep alive all packets that came in the same call to the kernel.
 const SMALL_CHUNK: usize = 16 << 10;
-/// Larger ones are when they hold so many times the bodies in them.
+/// Larger ones are when they hold so many times the headers and bodies in them.
 const SPARSE: usize = 8;
 
 /// What stands in the stream beside messages, in order with them.
@@ -142,14 +143,14 @@ impl Splitter {
             self.part.extend_from_slice(rest);
         }
         if draft.entries.len() > before {
-            draft.chunks.push(held(&mut draft.entries[before..], chunk));
+            draft.chunks.push(held(&mut draft.entries, before, &draft.rare, chunk));
         }
         Ok(())
     }
 
     #[cold]
     fn unusual(&mut self, draft: &mut Draft, content: &[u8]) -> Result<usize, Violation> {
-        let (head, at) = frame::read_head(content)?;
+        let Read { head, headers, body } = frame::read_head(content)?;
         let index = draft.entries.len() as u32;
         if head.delta != 0 {
             self.next_sequence = self.next_sequence.wrapping_add(head.delta as u64);
@@ -162,24 +163,36 @@ impl Splitter {
             let Head { attempt, failures, redelivered, .. } = head;
             draft.rare.marks.push((index, Mark { attempt, failures, redelivered }));
         }
-        Ok(at)
+        if headers > 0 {
+            draft.rare.headers.push((index, headers as u32));
+            draft.bytes += section_len(headers) as u64;
+        }
+        Ok(body)
     }
 }
 
-/// What has to be held for the bodies of these entries, which lie in one chunk: credit counts bodies, so that what is
-/// held must not be many times as large.
-fn held(entries: &mut [Entry], chunk: Bytes) -> Bytes {
-    let bodies: usize = entries.iter().map(|entry| entry.len as usize).sum();
+/// What has to be held for the entries from this one on, which lie in one chunk: credit counts their headers and bodies,
+/// so that what is held must not be many times as large.
+fn held(entries: &mut [Entry], from: usize, rare: &Rare, chunk: Bytes) -> Bytes {
+    let bodies: usize = entries[from..].iter().map(|entry| entry.len as usize).sum();
+    let headers = &rare.headers[rare.headers.partition_point(|(index, _)| (*index as usize) < from)..];
+    let size = bodies + headers.iter().map(|(_, block)| *block as usize).sum::<usize>();
     // Of many short messages the heads are as long as the bodies, and their records are longer.
-    let worth = bodies + entries.len();
+    let worth = size + entries.len() - from;
     if chunk.len() >= SMALL_CHUNK && chunk.len() <= SPARSE * worth {
         return chunk;
     }
-    let mut copy = BytesMut::with_capacity(bodies);
-    for entry in entries {
-        let body = &chunk[entry.at as usize..][..entry.len as usize];
-        entry.at = copy.len() as u32;
-        copy.extend_from_slice(body);
+    let mut copy = BytesMut::with_capacity(size);
+    let mut headers = headers.iter().peekable();
+    for (index, entry) in entries.iter_mut().enumerate().skip(from) {
+        let own = headers.next_if(|(of, _)| *of as usize == index);
+        let block = own.map_or(0, |(_, block)| *block as usize);
+        let (start, body) = (entry.at as usize - block, entry.at as usize);
+        entry.at = (copy.len() + block) as u32;
+        copy.extend_from_slice(&chunk[start..body + entry.len as usize]);
     }
     copy.freeze()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::batch::{Batch, Detail, State};
@@ -14,6 +14,7 @@ use super::pull::{Inbox, PullLane};
 use super::push::{Amount, Flight, Intake, LaneKey, Outcome, lock};
 use super::waiters::Ticket;
 use crate::id::{NodeId, SocketId};
+use crate::message::NewMessage;
 use crate::wire::control::{Level, OpenLane, SocketKind};
 use crate::wire::frame;
 
@@ -41,8 +42,8 @@ impl Pusher {
         }
     }
 
-    fn send(&mut self, body: &Bytes, now: Instant) -> bool {
-        let accepted = lock(&self.intake).accept(body).is_ok();
+    fn send(&mut self, message: &NewMessage, now: Instant) -> bool {
+        let accepted = lock(&self.intake).accept(message).is_ok();
         self.settle(now);
         accepted
     }
@@ -54,6 +55,16 @@ impl Pusher {
         self.dead.extend(effects.dead.into_iter().map(|dead| (dead.sequence, dead.outcome)));
         self.settled.extend(effects.settled);
     }
+}
+
+/// Every third message has headers, and some of these have large ones.
+fn has_headers(sequence: u64) -> bool {
+    sequence.is_multiple_of(3)
+}
+
+fn with_headers(message: NewMessage, sequence: u64) -> NewMessage {
+    let long = if sequence.is_multiple_of(15) { 20_000 } else { 3 };
+    message.header("sequence", sequence.to_string()).header("long", "x".repeat(long))
 }
 
 /// A lane and the bytes that are under way on it, both ways.
@@ -180,6 +191,9 @@ impl World {
             assert!(!self.rejected.contains(&sequence), "{sequence} was rejected, told and delivered again");
             *before += 1;
             assert_eq!(&batch.slice(index)[..8], sequence.to_le_bytes(), "the body belongs to the sequence");
+            let headers = NewMessage::from(batch.body(index));
+            let headers = if has_headers(sequence) { with_headers(headers, sequence) } else { headers };
+            assert_eq!(batch.header_block(index), headers.block(), "and so do its headers");
             self.hands.push((puller, batch, index));
         }
     }
@@ -271,7 +285,9 @@ fn run(mut world: World, steps: Vec<Step>) {
             Step::Send(len) => {
                 let mut body = world.next.to_le_bytes().to_vec();
                 body.resize(len, 0xab);
-                if world.pusher.send(&Bytes::from(body), world.now) {
+                let message = NewMessage::new(body);
+                let message = if has_headers(world.next) { with_headers(message, world.next) } else { message };
+                if world.pusher.send(&message, world.now) {
                     world.next += 1;
                 }
             }

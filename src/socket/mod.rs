@@ -3,6 +3,7 @@
 mod connected;
 mod pull;
 mod push;
+mod spans;
 
 pub use pull::{Deliveries, Pull, PullBuilder};
 pub use push::{Flush, Handled, Permit, Push, PushBuilder, PushSink, Send};

@@ -14,9 +14,11 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tracing::Instrument;
 
 use self::core::Core;
 use super::connected::Connected;
+use super::spans;
 use crate::env::Env;
 use crate::error::{Closed, OpenError, check_channel};
 use crate::id::SocketId;
@@ -186,7 +188,8 @@ impl Pull {
     }
 
     /// The loop most workers want: runs up to `concurrency` (at least 1) handlers at a time, on this task, and answers by
-    /// their results: `Ok` acknowledges, `Err` gives the message back, and so does a panic, which is logged.
+    /// their results: `Ok` acknowledges, `Err` gives the message back, and so does a panic, which is logged. A handler runs
+    /// in the [span](Delivery::span) of its delivery.
     ///
     /// Where a message takes long, give the socket this much [`prefetch`](PullBuilder::prefetch): the automatic one may let
     /// in fewer messages than that.
@@ -213,12 +216,14 @@ impl Pull {
                 delivery = self.recv(), if open && running.len() < concurrency.max(1) => {
                     let Ok(delivery) = delivery else { open = false; continue };
                     let message = Message::clone(&delivery);
+                    let span = delivery.span();
                     // The handler itself may panic before it has made its future.
-                    let Ok(future) = std::panic::catch_unwind(AssertUnwindSafe(|| handler(message))) else {
-                        self.panicked(delivery);
+                    let made = span.in_scope(|| std::panic::catch_unwind(AssertUnwindSafe(|| handler(message))));
+                    let Ok(future) = made else {
+                        span.in_scope(|| self.panicked(delivery));
                         continue;
                     };
-                    running.push(async move {
+                    let handling = async move {
                         match AssertUnwindSafe(future).catch_unwind().await {
                             Ok(Ok(())) => delivery.ack(),
                             Ok(Err(error)) => {
@@ -227,7 +232,8 @@ impl Pull {
                             }
                             Err(_) => self.panicked(delivery),
                         }
-                    });
+                    };
+                    running.push(handling.instrument(span));
                 }
             }
         }
@@ -275,9 +281,10 @@ impl Pull {
         Poll::Ready(claimed.map(|(batch, index)| self.hand_out(batch, index)).map_err(|_| Closed))
     }
 
-    #[inline]
+    #[inline(always)]
     fn hand_out(&self, batch: Arc<crate::pattern::batch::Batch>, index: u32) -> Delivery {
-        let delivery = Delivery::new(batch, index);
+        let span = if spans::wanted() { spans::handle(self.channel(), batch.clone(), index) } else { None };
+        let delivery = Delivery::new(batch, index, span);
         if self.ack_on_receive { delivery.acked() } else { delivery }
     }
 }

@@ -9,13 +9,13 @@ mod futures;
 mod sink;
 
 use std::fmt;
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
 use self::core::{Apart, Board, Core};
@@ -23,8 +23,10 @@ use self::futures::Sender;
 pub use self::futures::{Flush, Handled, Permit, Send};
 pub use self::sink::PushSink;
 use super::connected::Connected;
+use super::spans::{self, Sending};
 use crate::env::Env;
 use crate::error::{Closed, OpenError, SendError, SendErrorKind, check_channel};
+use crate::message::NewMessage;
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::PushMetrics;
 use crate::pattern::push::{Amount, Flight, Intake, Refused, lock};
@@ -55,8 +57,8 @@ impl PushBuilder {
         Self { hall, channel, bound, max_failures: None }
     }
 
-    /// The most that the socket owns at a time: queued, in flight and backing off, in messages and in bytes of bodies.
-    /// Beyond it `send` waits. Exact. 0 of either is refused when the socket is opened.
+    /// The most that the socket owns at a time: queued, in flight and backing off, in messages and in bytes of their
+    /// headers and bodies. Beyond it `send` waits. Exact. 0 of either is refused when the socket is opened.
     pub fn bound(mut self, messages: usize, bytes: usize) -> Self {
         self.bound = Amount { messages: messages as u64, bytes: bytes as u64 };
         self
@@ -136,14 +138,15 @@ impl Push {
     /// memory; add [`.handled()`](Send::handled) to wait for that.
     ///
     /// # Errors
-    /// [`SendErrorKind::TooLarge`], before anything is queued, or [`SendErrorKind::Closed`]; both give the message back.
+    /// [`SendErrorKind::TooLarge`] or [`SendErrorKind::Header`], before anything is queued, or [`SendErrorKind::Closed`];
+    /// each gives the message back.
     ///
     /// # Cancel safety
     /// Dropped before it is ready, nothing was accepted, and the message is dropped with it; use
     /// [`reserve`](Self::reserve) to keep it.
     #[inline]
-    pub fn send(&self, message: impl Into<Bytes>) -> Send<'_> {
-        Send { sender: Sender::new(&self.0.0), message: Some(message.into()) }
+    pub fn send(&self, message: impl Into<NewMessage>) -> Send<'_> {
+        Send { sender: Sender::new(&self.0.0), message: Some(message.into()), sending: Sending::default() }
     }
 
     /// Hands over a message if there is room for it now.
@@ -151,12 +154,13 @@ impl Push {
     /// # Errors
     /// As [`send`](Self::send), and [`SendErrorKind::Full`]; each gives the message back.
     #[inline]
-    pub fn try_send(&self, message: impl Into<Bytes>) -> Result<(), SendError<Bytes>> {
+    pub fn try_send(&self, message: impl Into<NewMessage>) -> Result<(), SendError<NewMessage>> {
         let message = message.into();
-        match self.0.0.accept(&message) {
-            Ok(()) => Ok(()),
-            Err(kind) => Err(SendError { kind, message }),
+        if !spans::wanted() && self.0.0.accept_now(&message).is_some() {
+            return Ok(());
         }
+        let mut send = self.send(message);
+        send.at_once().unwrap_or_else(|| send.give_up())
     }
 
     /// Like [`send`](Self::send), but waits for room no longer than `time`.
@@ -166,18 +170,19 @@ impl Push {
     ///
     /// # Cancel safety
     /// As [`send`](Self::send).
-    pub async fn send_timeout(&self, message: impl Into<Bytes>, time: Duration) -> Result<(), SendError<Bytes>> {
-        let mut sender = Sender::new(&self.0.0);
-        let message = message.into();
+    pub async fn send_timeout(
+        &self,
+        message: impl Into<NewMessage>,
+        time: Duration,
+    ) -> Result<(), SendError<NewMessage>> {
+        let mut send = self.send(message);
         let mut timer = self.env().timer();
         timer.set(Some(self.env().after(time)));
-        std::future::poll_fn(|cx| match sender.poll_accept(&message, cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(kind)) => Poll::Ready(Err(kind)),
-            Poll::Pending => timer.poll_fired(cx).map(|()| Err(SendErrorKind::Full)),
+        std::future::poll_fn(|cx| match Pin::new(&mut send).poll(cx) {
+            Poll::Pending => timer.poll_fired(cx).map(|()| send.give_up()),
+            done => done,
         })
         .await
-        .map_err(|kind| SendError { kind, message })
     }
 
     /// Hands over several messages, in order, and says how many were accepted: all, unless an error ends it.
@@ -187,10 +192,10 @@ impl Push {
     ///
     /// # Cancel safety
     /// Dropped before it is ready, some of the messages were accepted and the others are dropped.
-    pub async fn send_batch<T: Into<Bytes>>(
+    pub async fn send_batch<T: Into<NewMessage>>(
         &self,
         messages: impl IntoIterator<Item = T>,
-    ) -> Result<usize, SendError<Bytes>> {
+    ) -> Result<usize, SendError<NewMessage>> {
         let mut accepted = 0;
         for message in messages {
             self.send(message).await?;
@@ -199,7 +204,7 @@ impl Push {
         Ok(accepted)
     }
 
-    /// Waits for room for one message of at most `bytes` bytes, and sets it aside.
+    /// Waits for room for one message of at most `bytes` bytes, its headers included, and sets it aside.
     ///
     /// # Errors
     /// [`SendErrorKind::TooLarge`] or [`SendErrorKind::Closed`].
@@ -208,7 +213,7 @@ impl Push {
     /// Dropped before it is ready, nothing is set aside.
     pub async fn reserve(&self, bytes: usize) -> Result<Permit<'_>, SendErrorKind> {
         let mut sender = Sender::new(&self.0.0);
-        sender.core.check_size(bytes)?;
+        sender.core.check_reserve(bytes)?;
         std::future::poll_fn(|cx| {
             let mut intake = lock(&sender.core.intake.0);
             match intake.reserve(bytes) {

@@ -1,18 +1,19 @@
 //! The bytes of a lane, both directions side by side.
 //!
 //! ```text
-//! data     length (varint, ≥ 1) │ flags │ [delta] [attempt] [failures] [extension] │ body      towards the receiver
-//! control  0 │ kind │ length (varint) │ payload                                                towards the receiver
-//! answer   kind │ length (varint) │ payload                                                    towards the sender
+//! data     length (varint, ≥ 1) │ flags │ [delta] [attempt] [failures] [extension] │ [headers] body   towards the receiver
+//! control  0 │ kind │ length (varint) │ payload                                                   towards the receiver
+//! answer   kind │ length (varint) │ payload                                                       towards the sender
 //! ```
-//! A length counts what follows it. Kinds from 0x40 that are not known are skipped.
+//! A length counts what follows it. What differs by dispatch stands right after the flags; what a message carries wherever
+//! it goes, its headers and its body, stands last. Kinds from 0x40 that are not known are skipped.
 
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::Violation;
 use super::control::{self, OpenLane};
-use super::limits::{MAX_CONTROL_FRAME, MAX_REASON};
-use super::varint;
+use super::limits::{MAX_CONTROL_FRAME, MAX_HEADERS, MAX_REASON};
+use super::{headers, varint};
 
 /// The sequence is not the one after the last frame's: a zigzag difference follows.
 pub(crate) const DELTA: u8 = 1;
@@ -22,14 +23,16 @@ pub(crate) const ATTEMPT: u8 = 1 << 1;
 pub(crate) const REDELIVERED: u8 = 1 << 2;
 /// The message has failed before: how often follows.
 pub(crate) const FAILURES: u8 = 1 << 3;
+/// Headers stand before the body.
+pub(crate) const HEADERS: u8 = 1 << 4;
 /// A MessagePack map follows behind its length; this revision knows no key of it.
 pub(crate) const EXTENDED: u8 = 1 << 7;
-const KNOWN: u8 = DELTA | ATTEMPT | REDELIVERED | FAILURES | EXTENDED;
+const KNOWN: u8 = DELTA | ATTEMPT | REDELIVERED | FAILURES | HEADERS | EXTENDED;
 
 /// The longest head that we write: length 4 (bodies stay below 2^30), flags 1, delta 8, attempt 4, failures 4.
 pub(crate) const MAX_HEAD: usize = 21;
-/// The longest head that we read: each varint at its longest, and an extension.
-pub(crate) const MAX_READ_HEAD: usize = 1 + 8 * 4 + MAX_CONTROL_FRAME;
+/// The longest head that we read: each varint at its longest, an extension and headers.
+pub(crate) const MAX_READ_HEAD: usize = 1 + 8 * 5 + MAX_CONTROL_FRAME + MAX_HEADERS;
 
 /// Kinds of frames towards the receiver.
 pub(crate) mod to_receiver {
@@ -65,7 +68,7 @@ pub(crate) mod to_sender {
     pub(crate) const LATE: u8 = 0x08;
 }
 
-/// What stands before the body of a data frame and is not usual.
+/// What differs by dispatch and is not usual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
     /// Difference of the sequence to the one that was due.
@@ -94,11 +97,11 @@ pub(crate) fn put_plain_head(out: &mut BytesMut, body: usize) {
     }
 }
 
-/// The head of any data frame.
-pub(crate) fn put_head(out: &mut BytesMut, body: usize, head: Head) {
+/// The head of any data frame. `carried` are the flags of the `length` bytes that follow it.
+pub(crate) fn put_head(out: &mut BytesMut, carried: u8, length: usize, head: Head) {
     let mut announced = [0; 24];
     let mut rest = &mut announced[..];
-    let mut flags = 0;
+    let mut flags = carried;
     if head.delta != 0 {
         flags |= DELTA;
         varint::put(&mut rest, varint::zigzag(head.delta));
@@ -116,13 +119,23 @@ pub(crate) fn put_head(out: &mut BytesMut, body: usize, head: Head) {
     }
     let left = rest.len();
     let used = announced.len() - left;
-    varint::put(out, (1 + used + body) as u64);
+    varint::put(out, (1 + used + length) as u64);
     out.put_u8(flags);
     out.put_slice(&announced[..used]);
 }
 
-/// Reads what the flags announce from the content of a data frame (flags first): the head and where the body begins.
-pub(crate) fn read_head(content: &[u8]) -> Result<(Head, usize), Violation> {
+/// What stands before the body of a data frame that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) head: Head,
+    /// Length of the block of headers that ends where the body begins.
+    pub(crate) headers: usize,
+    /// Where the body begins.
+    pub(crate) body: usize,
+}
+
+/// Reads what the flags announce from the content of a data frame, flags first.
+pub(crate) fn read_head(content: &[u8]) -> Result<Read, Violation> {
     const SHORT: Violation = Violation("a data frame ends inside its head");
     let flags = *content.first().ok_or(SHORT)?;
     if flags & !KNOWN != 0 {
@@ -151,17 +164,27 @@ pub(crate) fn read_head(content: &[u8]) -> Result<(Head, usize), Violation> {
         }
         at += length;
     }
-    if at > content.len() {
-        return Err(SHORT);
+    let rest = content.get(at..).ok_or(SHORT)?;
+    if flags & HEADERS == 0 {
+        return Ok(Read { head, headers: 0, body: at });
     }
-    Ok((head, at))
+    let block = headers::find(rest)?;
+    headers::check(&rest[block.clone()])?;
+    Ok(Read { head, headers: block.len(), body: at + block.end })
 }
 
-/// Of a plain frame that we wrote ourselves: the length of its head and of its body.
+/// Of a frame that we wrote ourselves and that differs in nothing by dispatch: the length of its head, and of what it
+/// carries.
 #[inline]
 pub(crate) fn own_frame(bytes: &[u8]) -> (usize, usize) {
     let (length, len) = varint::get(bytes).expect("a segment holds whole frames");
     (len + 1, length as usize - 1)
+}
+
+/// The flags of what such a frame carries.
+#[inline]
+pub(crate) fn own_flags(bytes: &[u8], head: usize) -> u8 {
+    bytes[head - 1]
 }
 
 /// A control frame towards the receiver.

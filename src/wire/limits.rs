@@ -11,6 +11,8 @@ pub(crate) const MAX_MESSAGE_CEILING: usize = 1 << 29;
 pub(crate) const MAX_CHANNEL: usize = 255;
 /// Longest name of a node, in bytes.
 pub(crate) const MAX_NODE_NAME: usize = 255;
+/// Most that all headers of a message may have together, in bytes: names, values, and the lengths before them.
+pub(crate) const MAX_HEADERS: usize = 64 << 10;
 /// Longest reason of a rejected message, a refusal or a goodbye, in bytes.
 pub(crate) const MAX_REASON: usize = 1024;
 
@@ -62,7 +64,7 @@ pub(crate) const MAX_WINDOW: u64 = 65_536;
 
 /// Default bound of a push socket, in messages.
 pub(crate) const PUSH_MESSAGES: usize = 100_000;
-/// Default bound of a push socket, in bytes of bodies.
+/// Default bound of a push socket, in bytes of headers and bodies.
 pub(crate) const PUSH_BYTES: usize = 64 << 20;
 /// How long a failed message waits before it goes out again, by the number of its failures; the last one repeats.
 pub(crate) const BACKOFF: [Duration; 6] = [

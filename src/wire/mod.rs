@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub(crate) mod frame;
+pub(crate) mod headers;
 pub(crate) mod limits;
 mod scan;
 pub(crate) mod varint;

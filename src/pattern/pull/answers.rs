@@ -104,7 +104,7 @@ impl Work {
                 let count = u64::from(watched.end - claimed);
                 let start = batch.first_position + u64::from(claimed);
                 answered.push(Answered { start, count, state: State::Returned, detail: None });
-                self.answered_bytes += (claimed..watched.end).map(|index| batch.len(index)).sum::<u64>();
+                self.answered_bytes += (claimed..watched.end).map(|index| batch.size(index)).sum::<u64>();
                 watched.end = claimed;
             }
         }
@@ -125,7 +125,7 @@ impl Work {
         if count == end && !watched.sparse && batch.only_acks() {
             if end > watched.front {
                 let whole = watched.front == 0 && end == batch.count();
-                *bytes += if whole { batch.bytes } else { (watched.front..end).map(|index| batch.len(index)).sum() };
+                *bytes += if whole { batch.bytes } else { (watched.front..end).map(|index| batch.size(index)).sum() };
                 let start = batch.first_position + u64::from(watched.front);
                 let count = u64::from(end - watched.front);
                 answered.push(Answered { start, count, state: State::Acked, detail: None });
@@ -152,7 +152,7 @@ impl Work {
                 batch.told(index);
                 watched.sparse = true;
             }
-            *bytes += batch.len(index);
+            *bytes += batch.size(index);
             let position = batch.first_position + u64::from(index);
             let detail = if state == State::Acked { None } else { batch.detail(index) };
             match answered.last_mut() {

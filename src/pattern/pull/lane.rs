@@ -18,6 +18,8 @@ use crate::pattern::splitter::{Control, Splitter};
 use crate::pattern::window::Window;
 use crate::wire::control::OpenLane;
 use crate::wire::frame::{Numbers, to_receiver};
+use crate::wire::headers::section_len;
+use crate::wire::limits::MAX_HEADERS;
 
 /// Most entries of a batch, give or take a chunk: it stays small enough for the cache, and for its last answer to come soon.
 const BATCH: usize = 4096;
@@ -190,7 +192,7 @@ impl Work {
         self.received_bytes += draft.bytes;
         // A message that has begun counts: it is held while the rest of it is waited for.
         if self.splitter.begun() > self.credit - self.waived
-            || self.received_bytes > self.credit_bytes + lane.inbox.max_message as u64
+            || self.received_bytes > self.credit_bytes + (lane.inbox.max_message + section_len(MAX_HEADERS)) as u64
         {
             return Err(Violation("the sender has spent more credit than it had"));
         }

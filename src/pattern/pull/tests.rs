@@ -8,7 +8,8 @@ use crate::id::SocketId;
 use crate::pattern::batch::{Detail, State};
 use crate::pattern::lane::{LaneEnd, Outgoing, Violation};
 use crate::wire::control::{Level, OpenLane, SocketKind};
-use crate::wire::frame::{self, DELTA, Payload, to_receiver, to_sender};
+use crate::wire::frame::{self, DELTA, HEADERS, Head, Payload, to_receiver, to_sender};
+use crate::wire::headers;
 
 const MAX_MESSAGE: usize = 1 << 20;
 /// Far more than anything here takes, and far less than what is looked through again and again.
@@ -40,6 +41,15 @@ fn message(body: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
     frame::put_plain_head(&mut out, body.len());
     [&out[..], body].concat()
+}
+
+/// A message that is nothing but one header.
+fn header(value: usize) -> Vec<u8> {
+    let (mut block, mut out) = (Vec::new(), BytesMut::new());
+    headers::put(&mut block, "n", &"v".repeat(value));
+    frame::put_head(&mut out, HEADERS, headers::section_len(block.len()), Head::PLAIN);
+    headers::put_section(&mut out, &block);
+    out.to_vec()
 }
 
 fn claim(inbox: &Inbox) -> (Arc<Batch>, u32) {
@@ -131,6 +141,34 @@ fn what_is_held_is_not_many_times_what_was_sent() {
     let whole = Bytes::from(message(&[1; 60_000]));
     hears(&lane, whole.clone()).unwrap();
     assert_eq!(claim(&inbox).0.slice(0).as_ptr(), whole[5..].as_ptr());
+}
+
+#[test]
+fn headers_are_counted_against_credit_and_given_back() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lane = open(&inbox, 7, false);
+    lock(&lane.0.work).credit += 100_000;
+    let frame = header(60_000);
+    // Answered they are no burden, however many come.
+    for _ in 0..200 {
+        hears(&lane, frame.clone()).unwrap();
+        let (batch, index) = claim(&inbox);
+        assert_eq!((batch.slice(index).len(), batch.header_block(index).len()), (0, 60_006));
+        batch.answer(index, State::Acked);
+        said(&lane);
+    }
+    let many = (0..200).find(|_| hears(&lane, frame.clone()).is_err());
+    assert!(many.is_some_and(|count| count < 100), "{many:?}");
+}
+
+#[test]
+fn headers_that_lie_are_a_violation() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    for content in [&[1, 0][..], &[9, 1, b'a', 0], &[3, 1, b'a', 5], &[4, 1, b'a', 1, b'\n']] {
+        let lane = open(&inbox, 7, false);
+        let frame = [&[content.len() as u8 + 1, HEADERS][..], content].concat();
+        assert!(hears(&lane, frame).is_err(), "{content:x?}");
+    }
 }
 
 #[test]

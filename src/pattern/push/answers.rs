@@ -5,10 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::settle::Back;
 use super::{Flight, LARGE_BODY, Lane, LaneKey, Outcome, Place, Run, SMALL_CHUNK, What};
+use crate::pattern::content::Content;
 use crate::pattern::lane::Violation;
 use crate::wire::frame::{Numbers, to_sender};
 
@@ -40,8 +39,8 @@ impl Flight {
             to_sender::ACK => {
                 while let Some(range) = numbers.range()? {
                     self.check(key, range.end)?;
-                    self.each_in(key, range, |flight, sequence, body, _| {
-                        flight.settle_answered(key, sequence, body.map(|body| body.len()));
+                    self.each_in(key, range, |flight, sequence, fresh, _| {
+                        flight.settle_answered(key, sequence, fresh.map(|content| content.size()));
                     });
                 }
             }
@@ -57,9 +56,9 @@ impl Flight {
                 let position = numbers.next()?;
                 self.check(key, position + 1)?;
                 let outcome = Outcome::Rejected(numbers.reason()?.to_owned());
-                self.each_in(key, position..position + 1, |flight, sequence, body, attempt| {
+                self.each_in(key, position..position + 1, |flight, sequence, fresh, attempt| {
                     flight.lane_answered(key);
-                    flight.bury(key, sequence, body, attempt, outcome.clone());
+                    flight.bury(key, sequence, fresh, attempt, outcome.clone());
                 });
             }
             to_sender::RETURN => {
@@ -145,13 +144,13 @@ impl Flight {
         }
     }
 
-    /// Calls `each(sequence, body, attempt)` for the messages at these positions that are unanswered. A run that is
-    /// answered in full is let go at once, wherever it stands: one that hangs must not keep those behind it.
+    /// Calls `each(sequence, content, attempt)` for the messages at these positions that are unanswered; the content is
+    /// that of messages without a record. A run that is answered in full is let go at once, wherever it stands: one that hangs must not keep those behind it.
     fn each_in(
         &mut self,
         key: LaneKey,
         range: std::ops::Range<u64>,
-        mut each: impl FnMut(&mut Self, u64, Option<Bytes>, u32),
+        mut each: impl FnMut(&mut Self, u64, Option<Content>, u32),
     ) -> u64 {
         let mut count = 0;
         let mut position = range.start;
@@ -172,13 +171,13 @@ impl Flight {
             match &mut run.what {
                 What::Fresh(fresh) => {
                     let sequence = fresh.sequence(index);
-                    let body = fresh.answer(index);
+                    let content = fresh.answer(index);
                     if fresh.left == 0 {
                         lane.runs.remove(at);
                     }
-                    if body.is_some() {
+                    if content.is_some() {
                         count += 1;
-                        each(self, sequence, body, 1);
+                        each(self, sequence, content, 1);
                     }
                 }
                 What::Again(again) => {
@@ -201,12 +200,13 @@ impl Flight {
 
     fn each_back(&mut self, key: LaneKey, range: std::ops::Range<u64>, back: Back, now: Instant) -> u64 {
         let node = self.lanes.get(&key).map(|lane| lane.peer.node);
-        self.each_in(key, range, |flight, sequence, body, _| {
+        self.each_in(key, range, |flight, sequence, fresh, _| {
             flight.lane_answered(key);
             if let Some(node) = node {
                 // A single message must not pin the allocation that it came in.
-                let body = body.map(|body| if body.len() < LARGE_BODY { Bytes::copy_from_slice(&body) } else { body });
-                flight.come_back(node, sequence, body, back, now);
+                let fresh =
+                    fresh.map(|content| if content.body.len() < LARGE_BODY { content.copied() } else { content });
+                flight.come_back(node, sequence, fresh, back, now);
             }
         })
     }
@@ -235,8 +235,8 @@ impl Flight {
                 let outcome = Outcome::Rejected(detail.reason()?.to_owned());
                 self.leave(sequence, place);
                 self.counts.late += 1;
-                let body = self.returned.get(&sequence).map(|message| message.body.clone()).unwrap_or_default();
-                self.bury_by(node, sequence, body, attempt, outcome);
+                let content = self.returned.get(&sequence).map(|message| message.content.clone()).unwrap_or_default();
+                self.bury_by(node, sequence, content, attempt, outcome);
             }
             // It came back already, when the lane was lost.
             to_sender::NACK => {}

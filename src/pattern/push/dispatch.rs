@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 
-use super::{Again, Flight, Intake, Lane, LaneKey, Place, Returned, Run, SMALL_CHUNK, What, lock};
+use super::{Again, Flight, Intake, Lane, LaneKey, Place, Returned, Run, SMALL_CHUNK, SentAgain, What, lock};
 use crate::pattern::segment::{Fresh, Segment};
-use crate::wire::frame::{self, Head, MAX_HEAD, Payload, own_frame, to_receiver};
+use crate::wire::frame::{self, Head, MAX_HEAD, Payload, own_flags, own_frame, to_receiver};
+use crate::wire::headers;
 
 /// How much of a lane may lie between the choice of the lane and QUIC: what lies there is bound too early.
 const OUTGOING: usize = 256 << 10;
@@ -115,8 +116,14 @@ impl Flight {
             let message = self.returned.get_mut(&sequence).expect("what is ready came back");
             message.attempt = message.attempt.saturating_add(1);
             message.place = Place::InFlight(key, lane.sent.messages);
-            sum += message.body.len() as u64;
+            sum += message.content.size() as u64;
             lane.send_returned(sequence, message);
+            if self.tell_again {
+                let Returned { attempt, failures, redelivered, .. } = *message;
+                let (headers, to) = (message.content.headers.clone(), lane.peer.node);
+                let sent = SentAgain { sequence, headers, attempt, failures, redelivered, to };
+                self.effects.again.push(sent);
+            }
             sequences.push(sequence);
         }
         self.counts.redelivered += sequences.len() as u64;
@@ -174,9 +181,9 @@ impl Lane {
         let mut wire = segment.bytes.clone();
         let delta = segment.first.wrapping_sub(self.next_sequence) as i64;
         if delta != 0 {
-            // Only the lane's copy of the first head says so: what is retained stays plain.
-            let (head, body) = own_frame(&wire);
-            frame::put_head(&mut self.small, body, Head { delta, ..Head::PLAIN });
+            // Only the lane's copy of the first head says so: what is retained stays as it is.
+            let (head, length) = own_frame(&wire);
+            frame::put_head(&mut self.small, own_flags(&wire, head), length, Head { delta, ..Head::PLAIN });
             wire.advance(head);
         }
         self.out_bytes += wire.len();
@@ -205,15 +212,17 @@ impl Lane {
             failures: message.failures,
             redelivered: message.redelivered,
         };
-        frame::put_head(&mut self.small, message.body.len(), head);
-        if message.body.len() > SMALL_CHUNK {
+        let content = &message.content;
+        frame::put_head(&mut self.small, content.flags(), content.size(), head);
+        headers::put_section(&mut self.small, &content.headers);
+        if content.body.len() > SMALL_CHUNK {
             self.flush();
-            self.out.push(message.body.clone());
+            self.out.push(content.body.clone());
         } else {
-            self.small.extend_from_slice(&message.body);
+            self.small.extend_from_slice(&content.body);
         }
         self.next_sequence = sequence + 1;
-        self.sent.add(1, message.body.len() as u64);
-        self.out_bytes += message.body.len() + MAX_HEAD;
+        self.sent.add(1, content.size() as u64);
+        self.out_bytes += content.size() + MAX_HEAD;
     }
 }

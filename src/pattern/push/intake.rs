@@ -5,12 +5,14 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::{Amount, LARGE_BODY};
+use crate::message::NewMessage;
 use crate::pattern::segment::Segment;
 use crate::pattern::waiters::{Ticket, Waiters};
-use crate::wire::frame::{self, MAX_HEAD};
+use crate::wire::frame::{self, HEADERS, Head, MAX_HEAD};
+use crate::wire::headers;
 
 /// Largest allocation of a segment.
 const SEGMENT: usize = 256 << 10;
@@ -33,6 +35,15 @@ pub(crate) struct Intake {
     pub(super) parked: bool,
     closed: bool,
     waiting: Waiters,
+}
+
+/// Responsibility was taken for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the dispatcher may have to be woken"]
+pub(crate) struct Accepted {
+    pub(crate) sequence: u64,
+    /// The dispatcher must be woken.
+    pub(crate) wake: bool,
 }
 
 /// Why a message was not accepted.
@@ -59,13 +70,13 @@ impl Intake {
         }
     }
 
-    /// Takes responsibility for a message. `Ok(true)`: the dispatcher must be woken.
+    /// Takes responsibility for a message.
     #[inline]
-    pub(crate) fn accept(&mut self, body: &Bytes) -> Result<bool, Refused> {
-        self.room(body.len())?;
-        self.used.add(1, body.len() as u64);
-        self.put(body);
-        Ok(std::mem::take(&mut self.parked))
+    pub(crate) fn accept(&mut self, message: &NewMessage) -> Result<Accepted, Refused> {
+        let size = message.size();
+        self.room(size)?;
+        self.used.add(1, size as u64);
+        Ok(self.put(message))
     }
 
     /// Sets room aside for one message of at most so many bytes.
@@ -76,24 +87,23 @@ impl Intake {
     }
 
     /// Accepts into room that was reserved for `reserved` bytes; also when the socket has closed meanwhile.
-    pub(crate) fn accept_reserved(&mut self, body: &Bytes, reserved: usize) -> bool {
-        self.used.bytes -= (reserved - body.len()) as u64;
-        self.put(body);
-        std::mem::take(&mut self.parked)
+    pub(crate) fn accept_reserved(&mut self, message: &NewMessage, reserved: usize) -> Accepted {
+        self.used.bytes -= (reserved - message.size()) as u64;
+        self.put(message)
     }
 
     /// Accepts into a place that was reserved for a message of no bytes, once there is room for its bytes. Not when the
     /// socket has closed meanwhile.
-    pub(crate) fn accept_into_place(&mut self, body: &Bytes) -> Result<bool, Refused> {
+    pub(crate) fn accept_into_place(&mut self, message: &NewMessage) -> Result<Accepted, Refused> {
+        let size = message.size() as u64;
         if self.closed {
             return Err(Refused::Closed);
         }
-        if self.used.bytes + body.len() as u64 > self.bound.bytes {
+        if self.used.bytes + size > self.bound.bytes {
             return Err(Refused::Full);
         }
-        self.used.bytes += body.len() as u64;
-        self.put(body);
-        Ok(std::mem::take(&mut self.parked))
+        self.used.bytes += size;
+        Ok(self.put(message))
     }
 
     /// Gives back what was reserved or is settled; the wakers are those who wait for room.
@@ -135,7 +145,7 @@ impl Intake {
         self.closed
     }
 
-    /// A body larger than the whole bound will never find room: how much would.
+    /// A message larger than the whole bound will never find room: how much would.
     pub(crate) fn fits(&self, bytes: usize) -> Result<(), u64> {
         if bytes as u64 <= self.bound.bytes { Ok(()) } else { Err(self.bound.bytes) }
     }
@@ -162,39 +172,57 @@ impl Intake {
     }
 
     #[inline]
-    fn put(&mut self, body: &Bytes) {
+    fn put(&mut self, message: &NewMessage) -> Accepted {
+        let body = message.body();
         if body.len() >= LARGE_BODY {
-            return self.put_large(body.clone());
+            self.put_large(message);
+        } else if message.has_headers() {
+            self.put_with_headers(message);
+        } else {
+            if self.open.capacity() - self.open.len() < body.len() + MAX_HEAD {
+                self.grow(body.len());
+            }
+            frame::put_plain_head(&mut self.open, body.len());
+            self.open.extend_from_slice(body);
+            self.open_count += 1;
+            self.open_payload += body.len() as u64;
         }
-        if self.open.capacity() - self.open.len() < body.len() + MAX_HEAD {
-            self.grow(body.len());
-        }
-        frame::put_plain_head(&mut self.open, body.len());
-        self.open.extend_from_slice(body);
-        self.open_count += 1;
-        self.open_payload += body.len() as u64;
+        let sequence = self.next_sequence;
         self.next_sequence += 1;
+        Accepted { sequence, wake: std::mem::take(&mut self.parked) }
     }
 
     #[cold]
-    fn put_large(&mut self, body: Bytes) {
+    fn put_with_headers(&mut self, message: &NewMessage) {
+        let size = message.size();
+        if self.open.capacity() - self.open.len() < size + MAX_HEAD {
+            self.grow(size);
+        }
+        put_head(&mut self.open, message);
+        self.open.extend_from_slice(message.body());
+        self.open_count += 1;
+        self.open_payload += size as u64;
+    }
+
+    #[cold]
+    fn put_large(&mut self, message: &NewMessage) {
         self.seal();
-        let mut head = BytesMut::with_capacity(8);
-        frame::put_plain_head(&mut head, body.len());
+        let (size, body) = (message.size(), message.body());
+        let mut head = BytesMut::with_capacity(8 + size - body.len());
+        put_head(&mut head, message);
         self.sealed.push_back(Segment {
             bytes: head.freeze(),
             count: 1,
-            payload: body.len() as u64,
+            payload: size as u64,
             first: self.next_sequence,
-            body: Some(body),
+            body: Some(body.clone()),
         });
         self.sealed_count += 1;
-        self.next_sequence += 1;
     }
 
     #[cold]
-    fn grow(&mut self, body: usize) {
-        let (had, need) = (self.open.len(), body + MAX_HEAD);
+    fn grow(&mut self, size: usize) {
+        let (had, need) = (self.open.len(), size + MAX_HEAD);
         if self.open_count > 0 && had + need <= SEGMENT {
             return self.open.reserve(had.max(need));
         }
@@ -236,4 +264,11 @@ impl Intake {
         to.extend(self.sealed.drain(..));
         std::mem::take(&mut self.sealed_count)
     }
+}
+
+/// All that stands before the body of a message.
+fn put_head(out: &mut BytesMut, message: &NewMessage) {
+    let block = message.block();
+    frame::put_head(out, if block.is_empty() { 0 } else { HEADERS }, message.size(), Head::PLAIN);
+    headers::put_section(out, block);
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::{Dead, Flight, Intake, LaneKey, Outcome, Place, Returned, Run, What};
 use crate::id::NodeId;
+use crate::pattern::content::Content;
 use crate::wire::limits::BACKOFF;
 
 /// Of how many earlier hands a message remembers that they may still answer.
@@ -34,9 +33,9 @@ impl Flight {
         self.settle(sequence, fresh, Outcome::Handled);
     }
 
-    /// `fresh`: the length of a body that has no record.
+    /// `fresh`: the size of a message that has no record.
     pub(super) fn settle(&mut self, sequence: u64, fresh: Option<usize>, outcome: Outcome) {
-        let returned = self.returned.remove(&sequence).map(|message| message.body.len());
+        let returned = self.returned.remove(&sequence).map(|message| message.content.size());
         let bytes = fresh.or(returned).unwrap_or(0);
         match outcome {
             Outcome::Handled => self.counts.handled += 1,
@@ -54,23 +53,23 @@ impl Flight {
     }
 
     /// A message will not be delivered again.
-    pub(super) fn bury(&mut self, key: LaneKey, sequence: u64, body: Option<Bytes>, attempt: u32, outcome: Outcome) {
+    pub(super) fn bury(&mut self, key: LaneKey, sequence: u64, fresh: Option<Content>, attempt: u32, outcome: Outcome) {
         let Some(by) = self.lanes.get(&key).map(|lane| lane.peer.node) else { return };
-        let body =
-            body.or_else(|| self.returned.get(&sequence).map(|message| message.body.clone())).unwrap_or_default();
-        self.bury_by(by, sequence, body, attempt, outcome);
+        let known = || self.returned.get(&sequence).map(|message| message.content.clone());
+        let content = fresh.or_else(known).unwrap_or_default();
+        self.bury_by(by, sequence, content, attempt, outcome);
     }
 
-    pub(super) fn bury_by(&mut self, by: NodeId, sequence: u64, body: Bytes, attempt: u32, outcome: Outcome) {
-        self.settle(sequence, Some(body.len()), outcome.clone());
-        self.effects.dead.push(Dead { sequence, body, outcome, attempt, by });
+    pub(super) fn bury_by(&mut self, by: NodeId, sequence: u64, content: Content, attempt: u32, outcome: Outcome) {
+        self.settle(sequence, Some(content.size()), outcome.clone());
+        self.effects.dead.push(Dead { sequence, content, outcome, attempt, by });
     }
 
     /// A message goes back to the queue, unless its failures are used up.
-    pub(super) fn come_back(&mut self, from: NodeId, sequence: u64, fresh: Option<Bytes>, back: Back, now: Instant) {
-        if let Some(body) = fresh {
-            let message =
-                Returned { body, attempt: 1, failures: 0, redelivered: false, given: Vec::new(), place: Place::Ready };
+    pub(super) fn come_back(&mut self, from: NodeId, sequence: u64, fresh: Option<Content>, back: Back, now: Instant) {
+        if let Some(content) = fresh {
+            let (given, place) = (Vec::new(), Place::Ready);
+            let message = Returned { content, attempt: 1, failures: 0, redelivered: false, given, place };
             self.returned.insert(sequence, message);
         }
         let Some(message) = self.returned.get_mut(&sequence) else { return };
@@ -85,8 +84,8 @@ impl Flight {
             message.given.push((from, message.attempt));
         }
         if back.failed && self.max_failures.is_some_and(|most| message.failures >= most) {
-            let (body, attempt, failures) = (message.body.clone(), message.attempt, message.failures);
-            return self.bury_by(from, sequence, body, attempt, Outcome::Exhausted(failures));
+            let (content, attempt, failures) = (message.content.clone(), message.attempt, message.failures);
+            return self.bury_by(from, sequence, content, attempt, Outcome::Exhausted(failures));
         }
         let delay = back.delay.unwrap_or_else(|| match message.failures {
             0 => Duration::ZERO,
@@ -134,7 +133,7 @@ impl Flight {
         let Some(lane) = self.lanes.remove(&key) else { return };
         let wants_taken = self.wants_taken();
         // What had come back before the lane took it goes by its record, what went out for the first time gets one.
-        let back = |flight: &mut Self, position: u64, sequence: u64, fresh: Option<Bytes>| {
+        let back = |flight: &mut Self, position: u64, sequence: u64, fresh: Option<Content>| {
             let handed = !wants_taken || position < lane.taken;
             let failed = wants_taken && handed;
             let back = Back { failed, handed, may_answer: handed, delay: failed.then_some(Duration::ZERO) };
@@ -143,8 +142,8 @@ impl Flight {
         for run in lane.runs {
             match run.what {
                 What::Fresh(fresh) => {
-                    for (sequence, index, body) in fresh.unanswered() {
-                        back(self, run.first + u64::from(index), sequence, Some(body));
+                    for (sequence, index, content) in fresh.unanswered() {
+                        back(self, run.first + u64::from(index), sequence, Some(content));
                     }
                 }
                 What::Again(again) => {
@@ -160,29 +159,29 @@ impl Flight {
     }
 
     /// Hands back everything that is unsettled, in the order of acceptance; nothing is owned afterwards.
-    pub(crate) fn drain(&mut self, intake: &mut Intake) -> Vec<Bytes> {
+    pub(crate) fn drain(&mut self, intake: &mut Intake) -> Vec<Content> {
         intake.take(&mut self.segments, &mut Vec::new());
-        let mut all: BTreeMap<u64, Bytes> = std::mem::take(&mut self.returned)
+        let mut all: BTreeMap<u64, Content> = std::mem::take(&mut self.returned)
             .into_iter()
-            .map(|(sequence, message)| (sequence, message.body))
+            .map(|(sequence, message)| (sequence, message.content))
             .collect();
         for lane in self.lanes.values_mut() {
             for run in lane.runs.drain(..) {
                 if let What::Fresh(fresh) = run.what {
-                    all.extend(fresh.unanswered().into_iter().map(|(sequence, _, body)| (sequence, body)));
+                    all.extend(fresh.unanswered().into_iter().map(|(sequence, _, content)| (sequence, content)));
                 }
             }
             lane.unanswered = 0;
         }
         for segment in self.segments.drain(..) {
-            all.extend((segment.first..).zip(segment.bodies()));
+            all.extend((segment.first..).zip(segment.contents()));
         }
         self.ready.clear();
         self.delayed.clear();
         self.queued_fresh = 0;
-        let bodies: Vec<Bytes> = all.into_values().collect();
-        self.effects.freed.add(bodies.len() as u64, bodies.iter().map(|body| body.len() as u64).sum());
-        bodies
+        let contents: Vec<Content> = all.into_values().collect();
+        self.effects.freed.add(contents.len() as u64, contents.iter().map(|content| content.size() as u64).sum());
+        contents
     }
 
     pub(super) fn is_at(&self, sequence: u64, key: LaneKey, position: u64) -> bool {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::id::SocketId;
+use crate::message::NewMessage;
 use crate::wire::control::{Level, SocketKind};
 use crate::wire::frame::{Payload, to_sender};
 
@@ -44,7 +45,7 @@ impl Pusher {
 
     fn send(&mut self, count: usize) {
         for _ in 0..count {
-            lock(&self.intake).accept(&Bytes::new()).unwrap();
+            let _ = lock(&self.intake).accept(&NewMessage::default()).unwrap();
         }
         self.turn();
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::env::Env;
 use crate::observe::{PullMetrics, PusherMetrics, SocketFigures, SocketMetrics};
+use crate::pattern::content::Content;
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
 use crate::pattern::pull::{Inbox, PullLane};
 use crate::socket::connected::Connected;
@@ -74,7 +75,7 @@ impl SocketEnd for Core {
         self.inbox.is_drained()
     }
 
-    fn close(&self) -> Vec<Bytes> {
+    fn close(&self) -> Vec<Content> {
         self.inbox.drain();
         self.pushers.end();
         Vec::new()

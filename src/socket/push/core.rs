@@ -6,17 +6,20 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use crate::env::Env;
 use crate::error::SendErrorKind;
 use crate::id::SocketId;
+use crate::message::{MessageId, NewMessage};
 use crate::node::{Event, Hall};
 use crate::observe::{PullerMetrics, PushMetrics};
-use crate::pattern::push::{Amount, Effects, Flight, Intake, Outcome, Refused, lock};
+use crate::pattern::push::{Accepted, Amount, Effects, Flight, Intake, Outcome, Refused, lock};
 use crate::pattern::waiters::Ticket;
 use crate::socket::connected::Connected;
+use crate::socket::spans::{self, Sending};
+use crate::wire::headers::section_len;
+use crate::wire::limits::MAX_HEADERS;
 
 /// On a cache line of its own: the application's thread and the node's write to neighbours all the time.
 #[repr(align(128))]
@@ -76,6 +79,7 @@ impl Core {
         let now = self.env.now();
         let mut board = lock(&self.flight.0);
         let due = board.flight.next_due();
+        board.flight.tell_again(spans::wanted());
         let result = change(&mut board.flight, now);
         board.flight.dispatch(&self.intake.0, now);
         let next = board.flight.next_due();
@@ -87,7 +91,7 @@ impl Core {
     }
 
     pub(super) fn conclude(&self, mut board: std::sync::MutexGuard<'_, Board>) {
-        let Effects { freed, wakers, settled, dead } = board.flight.take_effects();
+        let Effects { freed, wakers, settled, dead, again } = board.flight.take_effects();
         let notes: Vec<_> = settled
             .into_iter()
             .filter_map(|(sequence, outcome)| Some((board.notes.remove(&sequence)?, outcome)))
@@ -100,6 +104,9 @@ impl Core {
         for (note, outcome) in notes {
             // Whoever waited may have left.
             let _ = note.send(outcome);
+        }
+        for sent in again {
+            spans::again(&self.channel, |sequence| self.message_id(sequence), sent);
         }
         for message in dead {
             self.hall.emit(Event::dead(self.channel.clone(), message, self.hall.id(), self.epoch));
@@ -197,25 +204,58 @@ impl Core {
         }
     }
 
-    pub(super) fn check_size(&self, len: usize) -> Result<(), SendErrorKind> {
-        let limit = self.max_message;
-        if len > limit {
-            return Err(SendErrorKind::TooLarge { len, limit });
-        }
-        Ok(())
+    /// The id of a message that was accepted here.
+    pub(super) fn message_id(&self, sequence: u64) -> MessageId {
+        MessageId { node: self.hall.id(), epoch: self.epoch, sequence }
     }
 
+    /// Begins the span of a message, where somebody records it. `reserved`: the message may not be larger than that.
     #[inline]
-    pub(super) fn accept(&self, message: &Bytes) -> Result<(), SendErrorKind> {
-        self.check_size(message.len())?;
+    pub(super) fn begin(&self, message: &mut NewMessage, reserved: Option<usize>) -> Sending {
+        if !spans::wanted() {
+            return Sending::default();
+        }
+        let room = reserved.map_or_else(|| lock(&self.intake.0).bound().bytes, |bytes| bytes as u64);
+        Sending::begin(&self.channel, &self.env, message, room)
+    }
+
+    /// What can be said of a message by itself.
+    #[inline]
+    pub(super) fn check(&self, message: &NewMessage) -> Result<(), SendErrorKind> {
+        check_size(message.body().len(), self.max_message)?;
+        Ok(message.check_headers()?)
+    }
+
+    /// A message of this size may come: a body with its headers.
+    pub(super) fn check_reserve(&self, size: usize) -> Result<(), SendErrorKind> {
+        check_size(size, self.max_message + section_len(MAX_HEADERS))
+    }
+
+    /// Takes the message if nothing stands against it: its sequence. `None`: [`accept`](Self::accept) says what does.
+    #[inline]
+    pub(super) fn accept_now(&self, message: &NewMessage) -> Option<u64> {
+        if message.body().len() > self.max_message || (message.has_headers() && message.check_headers().is_err()) {
+            return None;
+        }
+        let accepted = lock(&self.intake.0).accept(message).ok()?;
+        if accepted.wake {
+            self.work.notify_one();
+        }
+        Some(accepted.sequence)
+    }
+
+    /// The sequence of the message.
+    pub(super) fn accept(&self, message: &NewMessage) -> Result<u64, SendErrorKind> {
+        self.check(message)?;
         let accepted = lock(&self.intake.0).accept(message);
         match accepted {
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                self.work.notify_one();
-                Ok(())
+            Ok(accepted) => {
+                if accepted.wake {
+                    self.work.notify_one();
+                }
+                Ok(accepted.sequence)
             }
-            Err(refused) => Err(self.refusal(refused, message.len())),
+            Err(refused) => Err(self.refusal(refused, message.size())),
         }
     }
 
@@ -233,16 +273,16 @@ impl Core {
     #[inline]
     pub(super) fn poll_accept(
         &self,
-        message: &Bytes,
+        message: &NewMessage,
         ticket: &mut Ticket,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), SendErrorKind>> {
+    ) -> Poll<Result<u64, SendErrorKind>> {
         loop {
             match self.accept(message) {
                 Err(SendErrorKind::Full) => {}
                 result => return Poll::Ready(result),
             }
-            if self.wait_for_room(message.len(), ticket, cx.waker()) {
+            if self.wait_for_room(message.size(), ticket, cx.waker()) {
                 return Poll::Pending;
             }
         }
@@ -268,20 +308,19 @@ impl Core {
 
     pub(super) fn poll_accept_tracked(
         &self,
-        message: &Bytes,
+        message: &NewMessage,
         ticket: &mut Ticket,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<oneshot::Receiver<Outcome>, SendErrorKind>> {
+    ) -> Poll<Result<(u64, oneshot::Receiver<Outcome>), SendErrorKind>> {
         loop {
-            if let Err(error) = self.check_size(message.len()) {
+            if let Err(error) = self.check(message) {
                 return Poll::Ready(Err(error));
             }
             // Both locks: the message must not be settled before it is known that somebody waits for it.
             let mut board = lock(&self.flight.0);
             let mut intake = lock(&self.intake.0);
-            let sequence = intake.next_sequence();
             match intake.accept(message) {
-                Ok(wake) => {
+                Ok(Accepted { sequence, wake }) => {
                     drop(intake);
                     let (note, waiting) = oneshot::channel();
                     board.flight.track(sequence);
@@ -290,12 +329,12 @@ impl Core {
                     if wake {
                         self.work.notify_one();
                     }
-                    return Poll::Ready(Ok(waiting));
+                    return Poll::Ready(Ok((sequence, waiting)));
                 }
                 Err(refused) => {
                     drop((intake, board));
-                    match self.refusal(refused, message.len()) {
-                        SendErrorKind::Full if self.wait_for_room(message.len(), ticket, cx.waker()) => {
+                    match self.refusal(refused, message.size()) {
+                        SendErrorKind::Full if self.wait_for_room(message.size(), ticket, cx.waker()) => {
                             return Poll::Pending;
                         }
                         SendErrorKind::Full => {}
@@ -340,4 +379,8 @@ impl Core {
                 .collect(),
         }
     }
+}
+
+fn check_size(len: usize, limit: usize) -> Result<(), SendErrorKind> {
+    if len > limit { Err(SendErrorKind::TooLarge { len, limit }) } else { Ok(()) }
 }

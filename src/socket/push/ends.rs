@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::core::Core;
 use crate::observe::{SocketFigures, SocketMetrics};
+use crate::pattern::content::Content;
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
 use crate::pattern::push::{LaneKey, lock};
 use crate::wire::control::{Level, OpenLane, SocketKind};
@@ -57,7 +58,7 @@ impl SocketEnd for Core {
         lock(&self.intake.0).used().messages == 0
     }
 
-    fn close(&self) -> Vec<Bytes> {
+    fn close(&self) -> Vec<Content> {
         self.drain(self.env.now());
         self.gone.store(true, Release);
         let mut board = lock(&self.flight.0);

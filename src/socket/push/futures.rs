@@ -6,14 +6,15 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering::Acquire;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Push;
 use super::core::Core;
 use crate::error::{Closed, HandleError, SendError, SendErrorKind};
+use crate::message::NewMessage;
 use crate::pattern::push::{Amount, Outcome, lock};
 use crate::pattern::waiters::Ticket;
+use crate::socket::spans::{self, Sending};
 
 /// A message on its way into the socket: see [`Push::send`].
 #[derive(Debug)]
@@ -21,7 +22,8 @@ use crate::pattern::waiters::Ticket;
 pub struct Send<'a> {
     pub(super) sender: Sender<'a>,
     /// `None`: accepted or given back.
-    pub(super) message: Option<Bytes>,
+    pub(super) message: Option<NewMessage>,
+    pub(super) sending: Sending,
 }
 
 impl<'a> Send<'a> {
@@ -34,11 +36,24 @@ impl<'a> Send<'a> {
     /// Dropped before the message was accepted, it is dropped with it; afterwards it will still be delivered.
     pub fn handled(self) -> Handled<'a> {
         Handled(Box::pin(async move {
-            let Self { mut sender, message } = self;
-            let message = message.unwrap_or_default();
+            let Self { mut sender, message, mut sending } = self;
+            let mut message = message.unwrap_or_default();
+            if spans::wanted() {
+                sending = sender.core.begin(&mut message, None);
+            }
             let accepted = std::future::poll_fn(|cx| sender.core.poll_accept_tracked(&message, &mut sender.ticket, cx));
-            let accepted = accepted.await;
-            match accepted.map_err(HandleError::Refused)?.await {
+            let answer = match accepted.await {
+                Ok((sequence, answer)) => {
+                    sending.accepted(|| sender.core.message_id(sequence));
+                    answer
+                }
+                Err(kind) => {
+                    sending.refused(&mut message, kind);
+                    return Err(HandleError::Refused(kind));
+                }
+            };
+            drop(message);
+            match answer.await {
                 Ok(Outcome::Handled) => Ok(()),
                 Ok(Outcome::Rejected(reason)) => Err(HandleError::Rejected { reason }),
                 Ok(Outcome::Exhausted(failures)) => Err(HandleError::Exhausted { failures }),
@@ -48,20 +63,77 @@ impl<'a> Send<'a> {
     }
 }
 
+impl Send<'_> {
+    /// Does it without waiting, if it can. `None`: there is no room.
+    #[inline]
+    pub(crate) fn at_once(&mut self) -> Option<Result<(), SendError<NewMessage>>> {
+        if self.is_accepted() { Some(Ok(())) } else { self.why_not() }
+    }
+
+    /// There was no room in time.
+    pub(super) fn give_up(&mut self) -> Result<(), SendError<NewMessage>> {
+        self.refuse(SendErrorKind::Full)
+    }
+
+    /// What nearly always happens: no reason and no message has to be moved for it.
+    #[inline]
+    fn is_accepted(&mut self) -> bool {
+        if spans::wanted() {
+            self.begin();
+        }
+        let Some(message) = &self.message else { panic!("polled after it was ready") };
+        let Some(sequence) = self.sender.core.accept_now(message) else { return false };
+        self.message = None;
+        self.sending.accepted(|| self.sender.core.message_id(sequence));
+        true
+    }
+
+    /// Begins its span.
+    #[cold]
+    fn begin(&mut self) {
+        if let Some(message) = self.message.as_mut().filter(|_| !self.sending.is_recorded()) {
+            self.sending = self.sender.core.begin(message, None);
+        }
+    }
+
+    #[cold]
+    fn why_not(&mut self) -> Option<Result<(), SendError<NewMessage>>> {
+        match self.sender.core.accept(self.message.as_ref()?) {
+            Err(SendErrorKind::Full) => None,
+            result => Some(self.conclude(result)),
+        }
+    }
+
+    #[cold]
+    fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<NewMessage>>> {
+        let Some(message) = &self.message else { return Poll::Pending };
+        self.sender.core.poll_accept(message, &mut self.sender.ticket, cx).map(|result| self.conclude(result))
+    }
+
+    fn conclude(&mut self, result: Result<u64, SendErrorKind>) -> Result<(), SendError<NewMessage>> {
+        match result {
+            Ok(sequence) => {
+                self.message = None;
+                self.sending.accepted(|| self.sender.core.message_id(sequence));
+                Ok(())
+            }
+            Err(kind) => self.refuse(kind),
+        }
+    }
+
+    fn refuse(&mut self, kind: SendErrorKind) -> Result<(), SendError<NewMessage>> {
+        let mut message = self.message.take().unwrap_or_default();
+        self.sending.refused(&mut message, kind);
+        Err(SendError { kind, message })
+    }
+}
+
 impl Future for Send<'_> {
-    type Output = Result<(), SendError<Bytes>>;
+    type Output = Result<(), SendError<NewMessage>>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let Some(message) = &this.message else { panic!("polled after it was ready") };
-        match this.sender.poll_accept(message, cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(result) => {
-                let message = this.message.take().unwrap_or_default();
-                Poll::Ready(result.map_err(|kind| SendError { kind, message }))
-            }
-        }
+        if self.is_accepted() { Poll::Ready(Ok(())) } else { self.poll_slowly(cx) }
     }
 }
 
@@ -75,11 +147,6 @@ impl<'a> Sender<'a> {
     #[inline]
     pub(super) fn new(core: &'a Core) -> Self {
         Self { core, ticket: Ticket::default() }
-    }
-
-    #[inline]
-    pub(super) fn poll_accept(&mut self, message: &Bytes, cx: &mut Context<'_>) -> Poll<Result<(), SendErrorKind>> {
-        self.core.poll_accept(message, &mut self.ticket, cx)
     }
 }
 
@@ -139,29 +206,43 @@ impl Permit<'_> {
     /// Hands over the message. It is accepted at once, also when the socket has begun to close since.
     ///
     /// # Errors
-    /// [`SendErrorKind::TooLarge`]: it is larger than what was reserved. [`SendErrorKind::Closed`]: the node has ended. It
-    /// is given back, and the room is free again.
-    pub fn send(mut self, message: impl Into<Bytes>) -> Result<(), SendError<Bytes>> {
-        let message = message.into();
-        if message.len() > self.bytes {
-            let kind = SendErrorKind::TooLarge { len: message.len(), limit: self.bytes };
-            return Err(SendError { kind, message });
-        }
+    /// [`SendErrorKind::TooLarge`]: with its headers it is larger than what was reserved. [`SendErrorKind::Header`]: one of
+    /// them does not fit. [`SendErrorKind::Closed`]: the node has ended. It is given back, and the room is free again.
+    pub fn send(mut self, message: impl Into<NewMessage>) -> Result<(), SendError<NewMessage>> {
+        let mut message = message.into();
         let core = &self.push.0.0;
-        let wake = {
+        let mut sending = core.begin(&mut message, Some(self.bytes));
+        match self.accept(&message) {
+            Ok(sequence) => {
+                self.spent = true;
+                sending.accepted(|| core.message_id(sequence));
+                Ok(())
+            }
+            Err(kind) => {
+                sending.refused(&mut message, kind);
+                Err(SendError { kind, message })
+            }
+        }
+    }
+
+    fn accept(&self, message: &NewMessage) -> Result<u64, SendErrorKind> {
+        let core = &self.push.0.0;
+        core.check(message)?;
+        if message.size() > self.bytes {
+            return Err(SendErrorKind::TooLarge { len: message.size(), limit: self.bytes });
+        }
+        let accepted = {
             let mut intake = lock(&core.intake.0);
             // What the node owned it has handed back: this message would be nobody's.
             if core.gone.load(Acquire) {
-                drop(intake);
-                return Err(SendError { kind: SendErrorKind::Closed, message });
+                return Err(SendErrorKind::Closed);
             }
-            intake.accept_reserved(&message, self.bytes)
+            intake.accept_reserved(message, self.bytes)
         };
-        self.spent = true;
-        if wake {
+        if accepted.wake {
             core.work.notify_one();
         }
-        Ok(())
+        Ok(accepted.sequence)
     }
 }
 

@@ -4,13 +4,14 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use futures_sink::Sink;
 
 use super::Push;
 use crate::error::{SendError, SendErrorKind};
+use crate::message::NewMessage;
 use crate::pattern::push::{Amount, Refused, lock};
 use crate::pattern::waiters::Ticket;
+use crate::socket::spans::Sending;
 
 /// A push socket as a [`Sink`]: see [`Push::into_sink`].
 ///
@@ -21,7 +22,8 @@ use crate::pattern::waiters::Ticket;
 /// `poll_flush` and `poll_close` wait until that message, too, is **accepted**. They do not wait for a puller:
 /// [`Push::flush`] does, by way of [`push`](Self::push). Closing ends this sink and not the socket.
 ///
-/// An error is that of one message, and carries it; after [`SendErrorKind::TooLarge`] the sink goes on.
+/// An error is that of one message, and carries it; after [`SendErrorKind::TooLarge`] or [`SendErrorKind::Header`] the sink
+/// goes on.
 ///
 /// # Cancel safety
 /// A `feed` or `send` that is dropped before it is ready has dropped its message, or the sink holds it: then it is accepted
@@ -58,7 +60,7 @@ enum State {
     /// The place of one message is set aside.
     Ready,
     /// So it is, and this message waits for room for its bytes.
-    Holds(Bytes),
+    Holds(NewMessage, Sending),
     Closed,
 }
 
@@ -73,9 +75,9 @@ impl PushSink {
     }
 
     /// Ready: the sink holds no message.
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Option<Bytes>>>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<Option<NewMessage>>>> {
         let this = self;
-        let State::Holds(message) = &this.state else { return Poll::Ready(Ok(())) };
+        let State::Holds(message, sending) = &mut this.state else { return Poll::Ready(Ok(())) };
         let core = &this.push.0.0;
         let accepted = {
             let mut intake = lock(&core.intake.0);
@@ -87,32 +89,36 @@ impl PushSink {
             accepted
         };
         match accepted {
-            Ok(wake) => {
+            Ok(accepted) => {
+                sending.accepted(|| core.message_id(accepted.sequence));
                 this.state = State::Idle;
-                if wake {
+                if accepted.wake {
                     core.work.notify_one();
                 }
                 Poll::Ready(Ok(()))
             }
-            Err(_) => Poll::Ready(Err(refused(SendErrorKind::Closed, this.let_go()))),
+            Err(_) => {
+                sending.refused(message, SendErrorKind::Closed);
+                Poll::Ready(Err(refused(SendErrorKind::Closed, this.let_go())))
+            }
         }
     }
 
     /// Gives back what is set aside, and with it the message that it was for.
-    fn let_go(&mut self) -> Option<Bytes> {
+    fn let_go(&mut self) -> Option<NewMessage> {
         let held = match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle | State::Closed => return None,
             State::Ready => None,
-            State::Holds(message) => Some(message),
+            State::Holds(message, _) => Some(message),
         };
         self.push.0.0.release(PLACE);
         held
     }
 }
 
-impl Sink<Bytes> for PushSink {
+impl Sink<NewMessage> for PushSink {
     /// Why, and the message that it was about, where it was about one.
-    type Error = SendError<Option<Bytes>>;
+    type Error = SendError<Option<NewMessage>>;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let this = &mut *self;
@@ -120,7 +126,7 @@ impl Sink<Bytes> for PushSink {
         match this.state {
             State::Ready => return Poll::Ready(Ok(())),
             State::Closed => return Poll::Ready(Err(refused(SendErrorKind::Closed, None))),
-            State::Idle | State::Holds(_) => {}
+            State::Idle | State::Holds(..) => {}
         }
         let reserved = {
             let mut intake = lock(&this.push.0.0.intake.0);
@@ -140,27 +146,30 @@ impl Sink<Bytes> for PushSink {
         }
     }
 
-    fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Self::Error> {
+    fn start_send(mut self: Pin<&mut Self>, mut message: NewMessage) -> Result<(), Self::Error> {
         match self.state {
             State::Ready => {}
             State::Closed => return Err(refused(SendErrorKind::Closed, Some(message))),
             // Nobody has asked whether it is ready.
-            State::Idle | State::Holds(_) => return Err(refused(SendErrorKind::Full, Some(message))),
+            State::Idle | State::Holds(..) => return Err(refused(SendErrorKind::Full, Some(message))),
         }
         let core = self.push.0.0.clone();
-        let accepted = core.check_size(message.len()).and_then(|()| {
+        let mut sending = core.begin(&mut message, None);
+        let accepted = core.check(&message).and_then(|()| {
             let accepted = lock(&core.intake.0).accept_into_place(&message);
-            accepted.map_err(|why| core.refusal(why, message.len()))
+            accepted.map_err(|why| core.refusal(why, message.size()))
         });
         match accepted {
-            Ok(wake) => {
+            Ok(accepted) => {
+                sending.accepted(|| core.message_id(accepted.sequence));
                 self.state = State::Idle;
-                if wake {
+                if accepted.wake {
                     core.work.notify_one();
                 }
             }
-            Err(SendErrorKind::Full) => self.state = State::Holds(message),
+            Err(SendErrorKind::Full) => self.state = State::Holds(message, sending),
             Err(kind) => {
+                sending.refused(&mut message, kind);
                 self.let_go();
                 return Err(refused(kind, Some(message)));
             }
@@ -193,7 +202,7 @@ impl fmt::Debug for PushSink {
     }
 }
 
-fn refused(kind: SendErrorKind, message: Option<Bytes>) -> SendError<Option<Bytes>> {
+fn refused(kind: SendErrorKind, message: Option<NewMessage>) -> SendError<Option<NewMessage>> {
     SendError { kind, message }
 }
 

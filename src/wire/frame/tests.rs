@@ -19,7 +19,17 @@ macro_rules! vector {
 
 fn data(head: Head, body: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
-    put_head(&mut out, body.len(), head);
+    put_head(&mut out, 0, body.len(), head);
+    out.extend_from_slice(body);
+    out.to_vec()
+}
+
+/// The same with headers.
+fn with_headers(head: Head, pairs: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let (mut out, mut block) = (BytesMut::new(), Vec::new());
+    pairs.iter().for_each(|(name, value)| headers::put(&mut block, name, value));
+    put_head(&mut out, HEADERS, headers::section_len(block.len()) + body.len(), head);
+    headers::put_section(&mut out, &block);
     out.extend_from_slice(body);
     out.to_vec()
 }
@@ -36,8 +46,8 @@ fn data_frames() {
         assert_eq!(data(head, body), bytes);
         let (length, len) = varint::get(&bytes).unwrap();
         assert_eq!(len + length as usize, bytes.len());
-        let (read, at) = read_head(&bytes[len..]).unwrap();
-        assert_eq!((read, &bytes[len + at..]), (head, body));
+        let read = read_head(&bytes[len..]).unwrap();
+        assert_eq!((read.head, read.headers, &bytes[len + read.body..]), (head, 0, body));
     }
     let mut plain = BytesMut::new();
     put_plain_head(&mut plain, 5);
@@ -46,16 +56,51 @@ fn data_frames() {
 }
 
 #[test]
+fn data_frames_with_headers() {
+    let again = Head { delta: -3, attempt: 2, failures: 1, redelivered: true };
+    let parent = [("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];
+    for (bytes, head, pairs, body) in [
+        (vector!("data-headers"), Head::PLAIN, &[("kind", "resize"), ("tag", "a"), ("tag", "")][..], &b"hello"[..]),
+        (vector!("data-headers-again"), again, &[("a", "ü")], b""),
+        (vector!("data-traceparent"), Head::PLAIN, &parent, b"job"),
+    ] {
+        assert_eq!(with_headers(head, pairs, body), bytes);
+        let (length, len) = varint::get(&bytes).unwrap();
+        assert_eq!(len + length as usize, bytes.len());
+        let read = read_head(&bytes[len..]).unwrap();
+        let block = &bytes[len + read.body - read.headers..len + read.body];
+        assert_eq!((read.head, &bytes[len + read.body..]), (head, body));
+        assert_eq!(headers::Pairs::of(block).collect::<Vec<_>>(), pairs);
+    }
+}
+
+#[test]
+fn headers_that_lie_are_refused() {
+    for (bytes, what) in [
+        (vector!("bad-headers-empty"), "announced, and none are there"),
+        (vector!("bad-headers-long"), "longer than the frame"),
+        (vector!("bad-headers-cut"), "a value that is longer than the headers"),
+        (vector!("bad-headers-no-name"), "no name"),
+        (vector!("bad-headers-control"), "a line break in a value"),
+        (vector!("bad-headers-not-utf-8"), "not UTF-8"),
+    ] {
+        let (length, len) = varint::get(&bytes).unwrap();
+        assert_eq!(len + length as usize, bytes.len(), "{what}: the frame itself is whole");
+        assert!(read_head(&bytes[len..]).is_err(), "{what}");
+    }
+}
+
+#[test]
 fn a_later_revisions_extension_is_passed_over() {
     let bytes = vector!("data-extended");
-    let (head, at) = read_head(&bytes[1..]).unwrap();
-    assert_eq!((head, &bytes[1 + at..]), (Head::PLAIN, &b"hello"[..]));
+    let read = read_head(&bytes[1..]).unwrap();
+    assert_eq!((read.head, &bytes[1 + read.body..]), (Head::PLAIN, &b"hello"[..]));
 }
 
 #[test]
 fn a_head_that_lies_is_refused() {
     assert!(read_head(&[]).is_err());
-    assert!(read_head(&[0x10]).is_err(), "a flag that nobody knows");
+    assert!(read_head(&[0x20]).is_err(), "a flag that nobody knows");
     assert!(read_head(&[DELTA]).is_err(), "announced and not there");
     assert!(read_head(&[EXTENDED, 0x05, 0]).is_err(), "longer than the frame");
     assert!(read_head(&[EXTENDED, 0xc0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff]).is_err(), "longer than a frame may be");
@@ -130,6 +175,6 @@ proptest! {
         let bytes = data(head, b"body");
         let (_, len) = varint::get(&bytes).unwrap();
         prop_assert!(bytes.len() <= MAX_HEAD + 4 + 12);
-        prop_assert_eq!(read_head(&bytes[len..]).unwrap().0, head);
+        prop_assert_eq!(read_head(&bytes[len..]).unwrap().head, head);
     }
 }
