@@ -208,7 +208,7 @@ fn taker() {
         let node = role.on_networks().without_local().await.unwrap();
         let pull = node.pull("sizes").await.unwrap();
         while let Ok(job) = pull.recv().await {
-            if *job == body(job.len())[..] { job.ack() } else { job.reject("damaged") }
+            if job[..] == body(job.len())[..] { job.ack() } else { job.reject("damaged") }
         }
     });
 }

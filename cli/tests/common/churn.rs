@@ -13,39 +13,39 @@ use serde_json::Value;
 use crate::support::{PATIENCE, Place, Process, Role, folder, run};
 
 /// By then every view is right.
-pub const WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const WITHIN: Duration = Duration::from_secs(3);
 /// Between two things that happen, on average.
 const EVERY: Duration = Duration::from_millis(250);
 /// What the memory of the one that stays may grow by, after a first round in which all were there.
 const GROWTH_KIB: i64 = 4096;
 
 /// What is to happen. The same seed has the same things happen, though not at the same time.
-pub struct Plan {
-    pub processes: usize,
-    pub time: Duration,
-    pub seed: u64,
+pub(crate) struct Plan {
+    pub(crate) processes: usize,
+    pub(crate) time: Duration,
+    pub(crate) seed: u64,
 }
 
 /// What has happened.
 #[derive(Debug, Default)]
-pub struct Told {
-    pub joined: usize,
-    pub left: usize,
-    pub killed: usize,
+pub(crate) struct Told {
+    pub(crate) joined: usize,
+    pub(crate) left: usize,
+    pub(crate) killed: usize,
     /// Views of one node: by `peers()`, by the statuses in a snapshot, by `meshmq ls --json`.
-    pub views: [usize; 3],
+    pub(crate) views: [usize; 3],
     /// How long after it had joined somebody was still missed in a view.
-    pub missed: Duration,
+    pub(crate) missed: Duration,
     /// How long after its end somebody was still in one.
-    pub stale: Duration,
+    pub(crate) stale: Duration,
     /// The growth in memory of the one that stayed, in KiB.
-    pub growth: i64,
+    pub(crate) growth: i64,
     /// What should not have been.
-    pub wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
 }
 
 /// The roles of this program's processes: whether this is one, which has then ended.
-pub fn is_role() -> bool {
+pub(crate) fn is_role() -> bool {
     if let Some(role) = Role::of("member") {
         run(member(&role));
     } else if let Some(role) = Role::of("observer") {
@@ -135,7 +135,7 @@ struct Churn {
 }
 
 /// Has processes join and leave, and looks at what is seen of it.
-pub fn churn(plan: &Plan) -> Told {
+pub(crate) fn churn(plan: &Plan) -> Told {
     let place = Place::new();
     let mut observer = place.start("observer", &[]);
     let mut churn =
