@@ -165,7 +165,25 @@ fn a_cut_that_heals_within_seconds_loses_nothing_and_work_goes_on_within_one() {
 
 /// Around the sizes of packets, of a lane's chunks and of windows.
 const SIZES: [usize; 20] = [
-    0, 1, 1159, 1199, 1200, 1201, 1252, 1400, 1451, 1452, 1453, 1472, 1500, 2904, 9000, 65_535, 65_536, 65_537, 262_144,
+    0,
+    1,
+    1159,
+    1199,
+    1200,
+    1201,
+    1252,
+    1400,
+    1451,
+    1452,
+    1453,
+    1472,
+    1500,
+    2904,
+    9000,
+    65_535,
+    65_536,
+    65_537,
+    262_144,
     1 << 20,
 ];
 /// Messages of the largest size afterwards, to see which packets they go in.
@@ -258,8 +276,7 @@ fn messages_of_all_sizes_pass_where_larger_packets_vanish_on_the_way() {
 
 // --- no multicast, and one known address ---
 
-/// A role: a node that is known by an address, or knows one, or neither. Says its id and port, then answers. Arguments: where to listen, whom
-/// to dial (`-`: nobody).
+/// A role: says its id and its port, then answers. Argument: an address that it knows, or `-`.
 #[test]
 fn member() {
     let Some(role) = Role::of("member") else { return };
@@ -306,7 +323,8 @@ fn member() {
 
 /// Its peers, by address, and how they were found.
 fn describe(node: &Node) -> String {
-    let mut peers: Vec<_> = node.peers().iter().map(|peer| format!("{} by {}", peer.address.ip(), peer.found_by)).collect();
+    let mut peers: Vec<_> =
+        node.peers().iter().map(|peer| format!("{} by {}", peer.address.ip(), peer.found_by)).collect();
     peers.sort();
     peers.join(", ")
 }

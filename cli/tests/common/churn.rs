@@ -139,8 +139,13 @@ struct Churn {
 pub(crate) fn churn(plan: &Plan) -> Told {
     let place = Place::new();
     let mut observer = place.start("observer", &[]);
-    let mut churn =
-        Churn { lives: vec![Life::new(observer.hear())], place, random: plan.seed, members: Vec::new(), told: Told::default() };
+    let mut churn = Churn {
+        lives: vec![Life::new(observer.hear())],
+        place,
+        random: plan.seed,
+        members: Vec::new(),
+        told: Told::default(),
+    };
     let [descriptors, tasks, threads, _] = held(&mut observer);
 
     // All at once, and none of them any more: what is allocated once is not left over.
@@ -174,6 +179,8 @@ pub(crate) fn churn(plan: &Plan) -> Told {
         let status = observer.hear();
         churn.look_at_statuses(since, Instant::now(), &status);
     }
+
+    churn.list();
 
     churn.leave(churn.members.len());
     let last = Instant::now();
