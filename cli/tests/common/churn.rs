@@ -274,7 +274,7 @@ impl Churn {
         for _ in 0..count {
             let at = self.below(self.members.len());
             let (life, mut process) = self.members.swap_remove(at);
-            let killed = self.random() % 2 == 0;
+            let killed = self.below(2) == 0;
             self.lives[life].leaves = Some(Instant::now());
             if !killed {
                 process.tell("leave");
@@ -341,7 +341,7 @@ impl Churn {
         let told: Vec<_> = nodes.iter().filter(|node| !node["status"].is_null()).collect();
         let id = |node: &Value| node["id"].as_str().unwrap().to_owned();
         // Who is there has told of itself, and who is gone is not even talked of.
-        let all: Vec<String> = nodes.iter().map(|node| id(node)).collect();
+        let all: Vec<String> = nodes.iter().map(id).collect();
         let here: Vec<String> = told.iter().map(|node| id(node)).collect();
         let seen = |ids: &'_ [String]| -> BTreeSet<String> { ids.iter().cloned().collect() };
         self.look_at(by, viewer, asked, answered, &seen(&here), &seen(&all));
