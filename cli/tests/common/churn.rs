@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use meshmq::Node;
 use serde_json::Value;
 
-use crate::support::{PATIENCE, Place, Process, Role, folder, run};
+use crate::support::{PATIENCE, Place, Process, Role, folder};
 
 /// By then every view is right.
 pub(crate) const WITHIN: Duration = Duration::from_secs(3);
@@ -54,6 +54,11 @@ pub(crate) fn is_role() -> bool {
         return false;
     }
     true
+}
+
+/// For as long as it takes: minutes, where the bench wants it so.
+fn run(role: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(role);
 }
 
 /// Is there until it is told to leave, or killed. Argument: the kind of its socket.
