@@ -1,18 +1,28 @@
-//! PUSH → PULL one way between two processes on loopback, acknowledged one by one, beside libzmq's over TCP, which
-//! acknowledges nothing. Both run in turn, round after round; what counts is the ratio within a round.
+//! PUSH → PULL one way between two processes, acknowledged one by one, beside libzmq's over TCP, which acknowledges
+//! nothing. Both run in turn, round after round; what counts is the ratio within a round.
 //!
 //! ```sh
-//! cargo bench --bench throughput                # 5 rounds of 16 B and 1 KiB
+//! cargo bench --bench throughput                # on loopback: 5 rounds of 16 B and 1 KiB
 //! cargo bench --bench throughput -- 9 16 64 4096
+//! cargo bench --bench throughput -- veth        # between two hosts: 5 rounds of 16 B, 1 KiB and 64 KiB
 //! ```
+//! The two hosts are network namespaces, joined by Ethernet of 1,500 bytes (a bridge and two `veth` pairs), which needs
+//! root, and `ip`. The kernel hands large packets over such a network as it does over a real one that can cut them up,
+//! for both alike.
+//!
 //! Needs a C compiler and libzmq's development files (`libzmq3-dev`); without them there are figures, but no ratios.
 #![allow(missing_docs)]
 
+#[path = "../tests/support/netns.rs"]
+mod netns;
+
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use meshmq::{Builder, MeshKey, Node};
+use netns::Lab;
 
 const WARM: f64 = 0.5;
 const SECONDS: f64 = 1.0;
@@ -37,7 +47,12 @@ fn run(role: impl Future<Output = meshmq::Result<()>>) {
 fn builder() -> Builder {
     let variable = |name| std::env::var(name).expect("set by the bench");
     let key: MeshKey = variable("BENCH_KEY").parse().expect("a key");
-    Node::builder("bench").key(key).without_mdns().local_folder(variable("BENCH_FOLDER"))
+    let builder = Node::builder("bench").key(key);
+    match variable("BENCH_FOLDER").as_str() {
+        // Two hosts share no folder.
+        "" => builder.without_local(),
+        folder => builder.without_mdns().local_folder(folder),
+    }
 }
 
 async fn push(size: usize) -> meshmq::Result<()> {
@@ -91,10 +106,50 @@ fn rate(mut push: Command, mut pull: Command) -> f64 {
     line.trim().parse().expect("a rate")
 }
 
+/// Where the two processes run.
+enum Place {
+    Loopback,
+    TwoHosts(Lab),
+}
+
+impl Place {
+    fn two_hosts() -> Option<Self> {
+        let mut lab = Lab::new("this bench")?;
+        lab.network("lan");
+        for (host, address) in [("push", "10.0.0.1/24"), ("pull", "10.0.0.2/24")] {
+            lab.host(host);
+            lab.plug(host, "lan", address);
+        }
+        Some(Self::TwoHosts(lab))
+    }
+
+    /// The host has the name of what runs there.
+    fn command(&self, role: &str, program: &Path) -> Command {
+        match self {
+            Self::Loopback => Command::new(program),
+            Self::TwoHosts(lab) => lab.command(role, program),
+        }
+    }
+
+    fn address_of_pusher(&self) -> &'static str {
+        match self {
+            Self::Loopback => "127.0.0.1",
+            Self::TwoHosts(_) => "10.0.0.1",
+        }
+    }
+}
+
 fn compare(args: &[String]) {
-    let number = |text: &String| text.parse::<usize>().expect("a number: rounds, then sizes");
+    let (place, args, default): (_, _, &[usize]) = match args {
+        [first, rest @ ..] if first == "veth" => match Place::two_hosts() {
+            Some(hosts) => (hosts, rest, &[16, 1024, 65_536]),
+            None => std::process::exit(1),
+        },
+        _ => (Place::Loopback, args, &[16, 1024]),
+    };
+    let number = |text: &String| text.parse::<usize>().expect("numbers: rounds, then sizes; before them, veth");
     let rounds = args.first().map_or(5, number);
-    let sizes: Vec<usize> = if args.len() > 1 { args[1..].iter().map(number).collect() } else { vec![16, 1024] };
+    let sizes: Vec<usize> = if args.len() > 1 { args[1..].iter().map(number).collect() } else { default.to_vec() };
     let folder = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700)).tempdir();
     let folder = folder.expect("a folder");
     let key = MeshKey::generate().expect("randomness").reveal();
@@ -102,13 +157,17 @@ fn compare(args: &[String]) {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/zmq.c");
     let compiled = Command::new("cc").args(["-O2", "-o"]).arg(&zmq).args([source, "-lzmq"]).status();
     let has_zmq = compiled.is_ok_and(|status| status.success());
+    let meet_in = match place {
+        Place::Loopback => folder.path().join("run"),
+        Place::TwoHosts(_) => PathBuf::new(),
+    };
     let mesh = |args: &[&str]| {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(args).env("BENCH_KEY", &key).env("BENCH_FOLDER", folder.path().join("run"));
+        let mut command = place.command(args[0], &std::env::current_exe().expect("this program"));
+        command.args(args).env("BENCH_KEY", &key).env("BENCH_FOLDER", &meet_in);
         command
     };
     let peer = |args: &[&str]| {
-        let mut command = Command::new(&zmq);
+        let mut command = place.command(args[0], &zmq);
         command.args(args).env("BENCH_WARM", WARM.to_string()).env("BENCH_SECONDS", SECONDS.to_string());
         command
     };
@@ -122,8 +181,8 @@ fn compare(args: &[String]) {
         for round in 0..rounds {
             ours.push(rate(mesh(&["push", &size]), mesh(&["pull"])));
             if has_zmq {
-                let port = (27_000 + round).to_string();
-                theirs.push(rate(peer(&["push", &port, &size]), peer(&["pull", &port])));
+                let address = format!("{}:{}", place.address_of_pusher(), 27_000 + round);
+                theirs.push(rate(peer(&["push", &address, &size]), peer(&["pull", &address])));
                 ratios.push(ours[round] / theirs[round]);
             }
         }

@@ -1,5 +1,5 @@
-/* The peer: one libzmq PUSH or PULL over TCP on loopback, without acknowledgements.
-   zmq push PORT SIZE: binds, and sends until it is killed. zmq pull PORT: prints messages a second, then ends. */
+/* The peer: one libzmq PUSH or PULL over TCP, without acknowledgements.
+   zmq push ADDRESS:PORT SIZE: binds, and sends until it is killed. zmq pull ADDRESS:PORT: prints messages a second, then ends. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@ static double now(void) {
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     char address[64];
-    snprintf(address, sizeof address, "tcp://127.0.0.1:%s", argv[2]);
+    snprintf(address, sizeof address, "tcp://%s", argv[2]);
     void *context = zmq_ctx_new();
     if (!strcmp(argv[1], "push") && argc > 3) {
         size_t size = strtoul(argv[3], NULL, 10);

@@ -4,6 +4,10 @@
 //! bench, however that ends.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+// Hosts on networks of their own: the same as in the tests.
+#[path = "../../tests/support/netns.rs"]
+pub mod netns;
+
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -48,6 +52,11 @@ impl Role {
         builder(std::env::var(KEY).unwrap().parse().unwrap(), std::env::var(FOLDER).unwrap().into())
     }
 
+    /// The same for one that is found on its networks, and by nothing else.
+    pub fn on_networks(&self) -> Builder {
+        Node::builder("bench").key(std::env::var(KEY).unwrap().parse().unwrap()).without_local()
+    }
+
     /// Tells the bench.
     pub fn say(&self, line: impl Display) {
         let mut out = std::io::stdout().lock();
@@ -85,8 +94,17 @@ impl Place {
 
     /// Starts a process in a role. It ends with the thread that has started it.
     pub fn start(&self, role: &str, args: &[&dyn Display]) -> Process {
+        self.start_by(Command::new(std::env::current_exe().unwrap()), role, args)
+    }
+
+    /// The same on a host of its own.
+    pub fn start_on(&self, lab: &netns::Lab, host: &str, role: &str, args: &[&dyn Display]) -> Process {
+        self.start_by(lab.command(host, std::env::current_exe().unwrap()), role, args)
+    }
+
+    fn start_by(&self, mut command: Command, role: &str, args: &[&dyn Display]) -> Process {
         let args: Vec<String> = args.iter().map(|arg| arg.to_string()).collect();
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = command
             .env(ROLE, role)
             .env(ARGS, args.join(&SEPARATOR.to_string()))
             .env(KEY, self.key.reveal())
@@ -134,6 +152,10 @@ impl Process {
 
     pub fn tell(&mut self, line: impl Display) {
         writeln!(self.stdin, "{line}").unwrap();
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {

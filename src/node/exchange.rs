@@ -94,14 +94,11 @@ impl Hall {
         }
     }
 
-    /// The link with a node is lost: what it told of those who are linked is of no more use. Of the others it stays, as
-    /// the teller may have been the only one to know.
+    /// The link with a node is lost, and so may be what it has told.
     pub(super) fn teller_lost(&self, state: &mut State, teller: NodeId) {
         let linked: BTreeSet<NodeId> = open(state).map(|(node, _)| node).collect();
         for (node, peer) in &mut state.peers {
-            if linked.contains(node) {
-                peer.told.remove(&teller);
-            }
+            peer.teller_lost(teller, linked.contains(node));
         }
     }
 }

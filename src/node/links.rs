@@ -255,6 +255,7 @@ impl Hall {
         let (node, address) = (connected.peer, connected.connection.remote_address());
         let Some(peer) = state.peers.get_mut(&node) else { return };
         peer.trouble = None;
+        peer.is_back();
         peer.proven_at(address);
         let name = peer.name.clone();
         state.links_opened += 1;

@@ -31,6 +31,8 @@ pub(super) struct Peer {
     pub(super) found_by: Option<&'static str>,
     /// Since when there is no link.
     unlinked: Instant,
+    /// It has left or died, and nobody has seen it since: others may not have noticed yet, and go on telling of it.
+    left: bool,
     /// What went wrong at last, so that the same is told once.
     pub(super) trouble: Option<String>,
 }
@@ -60,6 +62,7 @@ impl Peer {
             found_by: None,
             pace: Pace::new(first_dial(own, node, now)),
             unlinked: now,
+            left: false,
             trouble: None,
         }
     }
@@ -70,12 +73,27 @@ impl Peer {
         self.pace.hurry(now, first);
     }
 
-    /// It has left or died: dialled again only when a source sees it again.
+    /// It has left or died: dialled again only when a source sees it again, or a peer that is linked says that it is
+    /// there.
     pub(super) fn gone(&mut self, now: Instant) {
         self.unlinked = now;
+        self.left = true;
         self.hints.clear();
         self.told.clear();
         self.proven.clear();
+    }
+
+    /// It is there.
+    pub(super) fn is_back(&mut self) {
+        self.left = false;
+    }
+
+    /// The link with one that has told of it is lost. What it said is kept, as it may have been the only one to know,
+    /// unless this peer is linked, or has left: what it said then was not true, or soon would not have been.
+    pub(super) fn teller_lost(&mut self, teller: NodeId, linked: bool) {
+        if linked || self.left {
+            self.told.remove(&teller);
+        }
     }
 
     pub(super) fn proven_at(&mut self, address: SocketAddr) {
@@ -97,7 +115,8 @@ impl Peer {
 
     /// Nothing is known of it that would help to reach it, and it is not being dialled.
     fn is_useless(&self, now: Instant) -> bool {
-        self.is_nowhere() && self.pace.due().is_some_and(|due| due <= now)
+        let remembered = self.left && now.saturating_duration_since(self.unlinked) < NOTICED_AFTER;
+        self.is_nowhere() && !remembered && self.pace.due().is_some_and(|due| due <= now)
     }
 
     /// Nobody but others' word says that it is there.
@@ -186,8 +205,9 @@ impl State {
         self.peers.retain(|node, peer| {
             let vouched = !peer.hints.is_empty() || peer.told.keys().any(|teller| connected.contains(teller));
             let kept = connected.contains(node) || vouched;
-            let recent = now.saturating_duration_since(peer.unlinked) < FORGOTTEN_AFTER && !peer.is_useless(now);
-            kept || recent
+            let since = now.saturating_duration_since(peer.unlinked);
+            let recent = since < if peer.left { NOTICED_AFTER } else { FORGOTTEN_AFTER };
+            kept || recent && !peer.is_useless(now)
         });
     }
 }
@@ -256,6 +276,7 @@ impl Hall {
             peer.hints.remove(&source);
             return;
         }
+        peer.is_back();
         peer.found_by = peer.found_by.or(found_by);
         // One source after the other tells of it, and of one address after the other: a dial that is under way is enough,
         // unless it was tried in vain before, perhaps in another life.
@@ -272,7 +293,9 @@ impl Hall {
         let Some(peer) = state.peers.get_mut(&node) else { return };
         peer.hints.retain(|_, hint| hint.incarnation.is_some_and(|life| life != incarnation));
         if peer.arbiter.incarnation().is_none_or(|life| life == incarnation) {
-            peer.proven.clear();
+            let hints = std::mem::take(&mut peer.hints);
+            peer.gone(now);
+            peer.hints = hints;
         }
         let dead: Vec<_> = state
             .connections
@@ -310,3 +333,5 @@ impl Hall {
 
 /// How long a lost peer is dialled that no source vouches for.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+/// How long it is remembered that a peer has left: by then whoever had a link with it has noticed, also an idle one.
+const NOTICED_AFTER: Duration = Duration::from_secs(30);

@@ -68,7 +68,8 @@ impl Place {
     }
 
     pub fn path(&self) -> std::path::PathBuf {
-        let path = self.folder.path().join("run");
+        // Where processes meet whose XDG_RUNTIME_DIR is the folder above it.
+        let path = self.folder.path().join("meshmq");
         if !path.exists() {
             use std::os::unix::fs::DirBuilderExt;
             std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();

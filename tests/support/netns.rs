@@ -61,6 +61,23 @@ impl Lab {
         self.ip(host, &format!("link set {network} up"));
     }
 
+    /// What the kernel would hand on as one large packet leaves the host as the packets that a wire has.
+    pub fn segment(&self, host: &str, network: &str) {
+        self.ip(host, &format!("link set {network} gso_max_segs 1"));
+    }
+
+    /// The host passes on what others send through it, but no multicast, as routers do.
+    pub fn route_through(&self, host: &str) {
+        let forward = "echo 1 >/proc/sys/net/ipv4/ip_forward";
+        assert!(self.command(host, "sh").args(["-c", forward]).status().unwrap().success());
+    }
+
+    /// Packets above this size are lost between the host and the network from now on, both ways; nobody is told. What
+    /// the kernel hands on as one large packet passes all the same: see [`segment`](Self::segment).
+    pub fn narrow(&self, host: &str, network: &str, mtu: u32) {
+        self.ip(SWITCH, &format!("link set {} mtu {mtu}", port(host, network)));
+    }
+
     /// What the host sends to the network is lost from now on, and the other way round; nobody is told.
     pub fn cut(&self, host: &str, network: &str) {
         self.ip(SWITCH, &format!("link set {} nomaster", port(host, network)));

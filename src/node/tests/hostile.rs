@@ -365,6 +365,25 @@ async fn a_word_taken_back_and_said_again_causes_no_flood_of_dials() {
 }
 
 #[tokio::test]
+async fn who_has_left_is_not_sought_on_the_word_of_one_that_is_gone_as_well() {
+    let key = key();
+    let node = node(&key).env(world(None)).await.unwrap();
+    let (leaver, teller) = (Den::new(&key), Den::new(&key));
+    let mut leaves = Hostile::linked(&leaver, &node).await;
+    leaves.say(Control::Goodbye { reason: "done".into() }).await;
+    until(&node, || node.peers().is_empty()).await;
+    // Has not noticed yet that it has left, and never will.
+    let mut dies = Hostile::linked(&teller, &node).await;
+    let peers = vec![PeerEntry { node: leaver.node, addresses: vec![(Ipv4Addr::LOCALHOST, 9).into()] }];
+    dies.say(Control::Peers(Peers { peers })).await;
+    let is_sought = || node.host.hall.lock().peers.get(&leaver.node).is_some_and(|peer| !peer.is_nowhere());
+    until(&node, is_sought).await;
+    dies.connection.close(CloseCode::Done, "");
+    until(&node, || node.peers().is_empty()).await;
+    assert!(!is_sought());
+}
+
+#[tokio::test]
 async fn a_peer_that_closes_each_link_at_once_is_dialled_at_a_pace() {
     let key = key();
     let den = Den::new(&key);
