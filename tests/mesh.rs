@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use meshmq::{Node, Push};
 use rustix::process::Signal;
-use support::{Place, Process, Role, folder, run, until};
+use support::{Place, Process, Role, address, folder, run, until};
 
 /// A role that stays. At each line, the number of a life, it gives two pieces of work to whoever is there, one for that
 /// life to keep and one to do, and says who that is, how many links it has had, and how many files it has open.
@@ -170,13 +170,6 @@ fn two_processes_whose_dials_cross_have_one_link_each_time() {
             assert_eq!(said, ["1", "1"], "links in round {round}");
         }
     }
-}
-
-/// An address on a part of loopback that is this process's own, and that is used once: what is still under way to
-/// somebody who has left reaches nobody else.
-fn address(host: u8, nth: u16) -> SocketAddr {
-    let [low, high, ..] = std::process::id().to_le_bytes();
-    ([127, high, low, host], 7400 + nth).into()
 }
 
 /// Two addresses, each of which leads one node to the other: the first packets of both are held until both are there,

@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use meshmq::{HandleError, SendErrorKind};
+use meshmq::{Builder, HandleError, SendErrorKind};
 use rustix::process::Signal;
-use support::{PATIENCE, Place, Process, Role, run, until};
+use support::{PATIENCE, Place, Process, Role, address, run, until};
 
-/// A role: takes messages and says `number attempt redelivered` of each. Arguments: prefetch (0: automatic), `ack` or `hold`.
+/// A role: takes messages and says `number attempt redelivered` of each. Arguments: prefetch (0: automatic), `ack` or
+/// `hold`, and how it meets others.
 #[test]
 fn puller() {
     let Some(role) = Role::of("puller") else { return };
     run(async {
-        let node = role.builder().name("puller").await.unwrap();
+        let node = met_by(role.args.get(2), role.builder()).name("puller").await.unwrap();
         let mut pull = node.pull("jobs");
         if role.arg::<usize>(0) > 0 {
             pull = pull.prefetch(role.arg(0));
@@ -31,12 +32,12 @@ fn puller() {
     });
 }
 
-/// A role: pushes numbers. Arguments: first, how many, size.
+/// A role: pushes numbers. Arguments: first, how many, size, and how it meets others.
 #[test]
 fn pusher() {
     let Some(role) = Role::of("pusher") else { return };
     run(async {
-        let node = role.builder().name("pusher").await.unwrap();
+        let node = met_by(role.args.get(3), role.builder()).name("pusher").await.unwrap();
         let push = node.push("jobs").await.unwrap();
         role.say("ready");
         let first: u64 = role.arg(0);
@@ -59,6 +60,15 @@ fn sender() {
         push.send(body(7, 8)).await.unwrap();
     });
     role.say("returned");
+}
+
+/// In the folder of the test, or by `listen ADDRESS` or `dial ADDRESS` alone.
+fn met_by(how: Option<&String>, builder: Builder) -> Builder {
+    match how.and_then(|how| how.split_once(' ')) {
+        None | Some(("", _)) => builder,
+        Some(("listen", address)) => builder.without_local().listen(address.parse().unwrap()),
+        Some((_, address)) => builder.without_local().peer(address),
+    }
 }
 
 fn body(number: u64, size: usize) -> Vec<u8> {
@@ -99,47 +109,28 @@ fn note(lines: Vec<String>, seen: &mut BTreeMap<u64, (u32, u32)>) {
 }
 
 #[test]
-fn work_passes_whoever_starts_first() {
-    for puller_first in [true, false] {
+fn work_passes_whoever_starts_first_and_whoever_dials() {
+    // How puller and pusher meet, at an address that is known to one of them before anybody is there.
+    let ways = [["", ""], ["dial", "listen"], ["listen", "dial"]];
+    let cases = ways.iter().flat_map(|way| [true, false].map(|puller_first| (way, puller_first)));
+    for (nth, ([puller_does, pusher_does], puller_first)) in cases.enumerate() {
         let place = Place::new();
-        let start = |role: &str| match role {
-            "puller" => place.start("puller", &[&0, &"ack"]),
-            _ => place.start("pusher", &[&0, &1000, &100]),
-        };
+        let address = address(2, nth as u16);
+        let start_puller = || place.start("puller", &[&0, &"ack", &format!("{puller_does} {address}")]);
+        let start_pusher = || place.start("pusher", &[&0, &1000, &100, &format!("{pusher_does} {address}")]);
         let (puller, pusher) = if puller_first {
-            let puller = start("puller");
+            let puller = start_puller();
             puller.hear_this("ready");
-            (puller, start("pusher"))
+            (puller, start_pusher())
         } else {
-            let pusher = start("pusher");
+            let pusher = start_pusher();
             pusher.hear_this("accepted");
-            (start("puller"), pusher)
+            (start_puller(), pusher)
         };
         pusher.hear_this("flushed");
         let mut seen = BTreeMap::new();
         hear_all(&[&puller], 1000, &mut seen);
         assert!(seen.values().all(|times| *times == (1, 0)), "nothing was lost: nothing goes out twice");
-    }
-}
-
-#[test]
-fn either_side_may_know_the_address() {
-    for puller_dials in [true, false] {
-        run(async {
-            let place = Place::new();
-            let listening = place.builder().without_local().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-            let address = listening.local_addr().to_string();
-            let dialling = place.builder().without_local().peer(&address).await.unwrap();
-            let (pushing, pulling) = if puller_dials { (&listening, &dialling) } else { (&dialling, &listening) };
-            let (push, pull) = (pushing.push("jobs").await.unwrap(), pulling.pull("jobs").await.unwrap());
-            let (sent, job) = tokio::join!(push.send("hello").handled(), async {
-                let job = pull.recv().await.unwrap();
-                assert_eq!(job.sender(), pushing.id());
-                assert_eq!(&**job, b"hello");
-                job.ack();
-            });
-            let ((), ()) = (sent.unwrap(), job);
-        });
     }
 }
 

@@ -5,6 +5,7 @@ pub mod netns;
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -215,6 +216,13 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         tokio::task::yield_now().await;
         std::thread::yield_now();
     }
+}
+
+/// An address on a part of loopback that is this process's own, and that is used once: what is still under way to
+/// somebody who has left reaches nobody else.
+pub fn address(host: u8, nth: u16) -> SocketAddr {
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    ([127, high, low, host], 7400 + nth).into()
 }
 
 pub fn folder(path: &Path) -> Vec<String> {
