@@ -258,6 +258,54 @@ fn a_silent_peer_that_owes_something_is_given_up_within_three_seconds() {
 }
 
 #[test]
+fn the_late_answer_of_a_peer_that_was_given_up_counts_and_the_next_one_does_not() {
+    run(async {
+        let place = Place::new();
+        let (node, push, [mut silent, mut second]) = keepers(&place).await;
+        silent.stop();
+        assert_eq!(second.hear(), "2", "the first one is given up");
+        silent.signal(Signal::CONT);
+        until("it is back", || node.metrics().links_opened == 3 && push.pullers() == 2).await;
+        silent.tell("ack");
+        until("the late answer has come", || push.metrics().handled == 1).await;
+        let metrics = push.metrics();
+        assert_eq!((metrics.late, metrics.redelivered, metrics.in_flight, metrics.queued), (1, 1, 0, 0));
+        second.tell("ack");
+        assert_eq!(one_more_for_each(&push, [silent, second]).await, 1);
+    });
+}
+
+#[test]
+fn an_answer_that_may_have_gone_with_its_link_is_not_counted_twice() {
+    run(async {
+        let place = Place::new();
+        let (_node, push, [mut silent, mut second]) = keepers(&place).await;
+        silent.stop();
+        assert_eq!(second.hear(), "2", "the first one is given up");
+        // It is answered as the process wakes, which may not know yet that its link is gone.
+        silent.tell("ack");
+        silent.signal(Signal::CONT);
+        second.tell("ack");
+        push.flush().await.unwrap();
+        assert!(one_more_for_each(&push, [silent, second]).await <= 1);
+    });
+}
+
+/// Two messages, one for each keeper: their answers come behind all that they have said before. How many came late.
+async fn one_more_for_each(push: &Push, mut keepers: [Process; 2]) -> u64 {
+    push.wait_for_pullers(2).await.unwrap();
+    for _ in 0..2 {
+        push.send("job").await.unwrap();
+    }
+    keepers.iter().for_each(|keeper| assert_eq!(keeper.hear(), "1"));
+    keepers.iter_mut().for_each(|keeper| keeper.tell("ack"));
+    push.flush().await.unwrap();
+    let metrics = push.metrics();
+    assert_eq!((metrics.handled, metrics.redelivered, metrics.nacked, metrics.queued), (3, 1, 0, 0));
+    metrics.late
+}
+
+#[test]
 fn a_peer_that_is_silent_for_a_second_is_not_given_up() {
     run(async {
         let place = Place::new();

@@ -192,7 +192,7 @@ fn a_killed_pullers_jobs_are_with_another_at_once() {
 }
 
 #[test]
-fn a_stopped_puller_is_given_up_and_its_late_answers_do_no_harm() {
+fn a_stopped_puller_is_given_up_and_its_work_is_done_once() {
     run(async {
         let place = Place::new();
         let node = place.builder().await.unwrap();

@@ -3,10 +3,11 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use meshmq::{Node, Pull, Push};
+use meshmq::{Delivery, Node, NodeId, Pull, Push};
 use support::{Place, run, until};
 
 /// A node that pushes and one that pulls, in one mesh.
@@ -36,11 +37,12 @@ fn prefetch_holds_over_all_pushers() {
             nodes.push(node);
             pushers.push(push);
         }
-        let mut senders = std::collections::BTreeMap::new();
+        pull.wait_for_pushers(3).await.unwrap();
+        let mut senders = Vec::new();
         let mut held = Vec::new();
         for _ in 0..60 {
             let job = pull.recv().await.unwrap();
-            *senders.entry(job.sender()).or_insert(0) += 1;
+            senders.push(job.sender());
             held.push(job);
             let here = pull.metrics();
             assert!(here.waiting + here.in_hand <= 2, "{here:?}");
@@ -53,7 +55,12 @@ fn prefetch_holds_over_all_pushers() {
         for push in &pushers {
             push.flush().await.unwrap();
         }
-        assert!(senders.values().all(|count| *count == 20), "{senders:?}");
+        let among = |senders: &[NodeId]| senders.iter().copied().collect::<BTreeSet<_>>().len();
+        // The first ones may be here before the others' word that they have some.
+        assert_eq!(among(&senders[9..18]), 3, "each has its turn: {senders:?}");
+        for node in &nodes {
+            assert_eq!(senders.iter().filter(|sender| **sender == node.id()).count(), 20);
+        }
     });
 }
 
@@ -119,6 +126,108 @@ fn handled_waits_for_the_answer() {
         assert!(sent.as_mut().now_or_never().is_none(), "nor is failed");
         job.ack();
         sent.await.unwrap();
+    });
+}
+
+/// What a pusher says of the puller at this node, in the order: in flight, sent, handled, credit.
+fn of_puller(push: &Push, node: &Node) -> [u64; 4] {
+    let pullers = push.metrics().pullers;
+    let puller = pullers.iter().find(|puller| puller.node == node.id()).expect("it is connected");
+    [puller.in_flight, puller.sent, puller.handled, puller.credit]
+}
+
+/// What a puller says of the pusher at this node, in the order: received, unanswered.
+fn of_pusher(pull: &Pull, node: &Node) -> [u64; 2] {
+    let pushers = pull.metrics().pushers;
+    let pusher = pushers.iter().find(|pusher| pusher.node == node.id()).expect("it is connected");
+    [pusher.received, pusher.unanswered]
+}
+
+#[test]
+fn each_peer_has_figures_of_its_own() {
+    run(async {
+        let place = Place::new();
+        let (mut nodes, mut pushes, mut pulls) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..4 {
+            nodes.push(place.builder().await.unwrap());
+        }
+        let (pushing, pulling) = nodes.split_at(2);
+        for (push, pull) in pushing.iter().zip(pulling) {
+            pushes.push(push.push("jobs").await.unwrap());
+            pulls.push(pull.pull("jobs").await.unwrap());
+        }
+        let all = || pushes.iter().flat_map(|push| pulling.iter().map(move |node| (push, node)));
+        for push in &pushes {
+            push.wait_for_pullers(2).await.unwrap();
+        }
+        until("each has credit", || all().all(|(push, node)| of_puller(push, node)[3] > 0)).await;
+        let credit =
+            [0, 1].map(|pusher: usize| [0, 1].map(|puller: usize| of_puller(&pushes[pusher], &pulling[puller])[3]));
+        assert!(all().all(|(push, node)| of_puller(push, node)[..3] == [0, 0, 0]));
+
+        // As much as there is credit for: all of it is spent.
+        for (push, credit) in pushes.iter().zip(credit) {
+            send_numbers(push, credit.iter().sum::<u64>() as u32).await;
+        }
+        let mut jobs = Vec::new();
+        for (nth, pull) in pulls.iter().enumerate() {
+            let due = credit[0][nth] + credit[1][nth];
+            until("they are here", || pull.metrics().received == due).await;
+            for (pusher, node) in pushing.iter().enumerate() {
+                let sent = credit[pusher][nth];
+                assert_eq!(of_puller(&pushes[pusher], &pulling[nth]), [sent, sent, 0, 0]);
+                assert_eq!(of_pusher(pull, node), [sent, sent]);
+            }
+            let mut here = Vec::new();
+            // The second one takes one of them, and leaves the others where they are.
+            for _ in 0..if nth == 0 { due } else { 1 } {
+                here.push(pull.recv().await.unwrap());
+            }
+            let handed = here.len() as u64;
+            let figures = pull.metrics();
+            assert_eq!((figures.handed, figures.in_hand, figures.waiting), (handed, handed, due - handed));
+            jobs.push(here);
+        }
+
+        // The first one answers what it has of the first pusher, and the second one nothing.
+        let (answered, kept): (Vec<_>, Vec<_>) =
+            jobs.remove(0).into_iter().partition(|job| job.sender() == pushing[0].id());
+        answered.into_iter().for_each(Delivery::ack);
+        let [handled, unanswered] = [credit[0][0], credit[1][0]];
+        until("the answers have come", || of_puller(&pushes[0], &pulling[0])[2] == handled).await;
+        assert_eq!(of_puller(&pushes[0], &pulling[0])[..3], [0, handled, handled]);
+        assert_eq!(of_puller(&pushes[1], &pulling[0]), [unanswered, unanswered, 0, 0]);
+        assert_eq!(
+            [0, 1].map(|pusher| of_pusher(&pulls[0], &pushing[pusher])),
+            [[handled, 0], [unanswered, unanswered]]
+        );
+        for (pusher, credit) in credit.iter().enumerate() {
+            assert_eq!(of_puller(&pushes[pusher], &pulling[1]), [credit[1], credit[1], 0, 0]);
+            assert_eq!(of_pusher(&pulls[1], &pushing[pusher]), [credit[1], credit[1]]);
+        }
+
+        // What waits at the second one goes back when it closes, as not handed out.
+        let in_hand = jobs.remove(0).remove(0);
+        let back = [0, 1].map(|pusher: usize| credit[pusher][1] - u64::from(in_hand.sender() == pushing[pusher].id()));
+        pulls[1].close();
+        in_hand.ack();
+        kept.into_iter().for_each(Delivery::ack);
+        for _ in 0..back.iter().sum() {
+            let job = pulls[0].recv().await.unwrap();
+            assert_eq!((job.attempt(), job.redelivered()), (2, false));
+            job.ack();
+        }
+        for (push, (credit, back)) in pushes.iter().zip(credit.iter().zip(back)) {
+            push.flush().await.unwrap();
+            let figures = push.metrics();
+            assert_eq!((figures.handled, figures.returned, figures.redelivered), (credit.iter().sum(), back, back));
+            assert_eq!((figures.nacked, figures.late), (0, 0));
+            assert_eq!(of_puller(push, &pulling[0])[..3], [0, credit[0] + back, credit[0] + back]);
+        }
+        let [first, second] = [0, 1].map(|nth: usize| pulls[nth].metrics());
+        let [all_back, of_first] = [back.iter().sum::<u64>(), credit[0][0] + credit[1][0]];
+        assert_eq!((first.received, first.acked, first.returned), (of_first + all_back, of_first + all_back, 0));
+        assert_eq!((second.acked, second.returned, second.orphaned), (1, all_back, 0));
     });
 }
 

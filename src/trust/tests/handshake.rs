@@ -1,12 +1,13 @@
 //! Handshakes over the loopback interface: who gets in, and what both sides are told of who does not.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, Endpoint};
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, KeyLog, ServerConfig};
 use tokio::runtime::Handle;
 
 use super::identity;
@@ -105,6 +106,38 @@ async fn nothing_of_a_handshake_serves_for_another() {
     assert!(!ours.client.enable_early_data);
     // Word for word: an id is text too, and may by chance hold any word.
     assert_eq!(format!("{ours:?}"), format!("Credentials {{ node: {:?}, .. }}", ours.node));
+}
+
+/// Writes down which secrets there are, and what they are.
+#[derive(Debug, Default)]
+struct Recorder(Mutex<BTreeMap<String, Vec<u8>>>);
+
+impl KeyLog for Recorder {
+    fn log(&self, label: &str, _: &[u8], secret: &[u8]) {
+        self.0.lock().unwrap().insert(label.into(), secret.into());
+    }
+}
+
+#[tokio::test]
+async fn the_key_log_is_given_the_secrets_at_both_ends() {
+    let mesh = Mesh::derive(&MeshKey::generate().unwrap(), "shop").unwrap();
+    let recorders = [(); 2].map(|()| Arc::new(Recorder::default()));
+    let [one, two] = recorders.clone().map(|recorder| {
+        let mut env = Env::real(Handle::current());
+        env.key_log = Some(recorder);
+        Credentials::new(&mesh, &identity(), &env).unwrap()
+    });
+    assert_eq!(meet(one.client, two.server).await, [Ok(two.node), Ok(one.node)]);
+    let [dialler, listener] = recorders.map(|recorder| recorder.0.lock().unwrap().clone());
+    for label in [
+        "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+        "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+        "CLIENT_TRAFFIC_SECRET_0",
+        "SERVER_TRAFFIC_SECRET_0",
+    ] {
+        assert!(dialler.get(label).is_some_and(|secret| !secret.is_empty()), "{label} in {:?}", dialler.keys());
+    }
+    assert_eq!(dialler, listener, "both ends have the same secrets");
 }
 
 #[tokio::test]

@@ -119,6 +119,8 @@ fn answers_and_control_frames() {
         (vector!("nack"), NACK, Payload::of(&[0, 3, 1])),
         (vector!("reject"), REJECT, reject),
         (vector!("late"), LATE, Payload::of(&[12, 1, u64::from(ACK)])),
+        (vector!("return"), RETURN, Payload::of(&[0, 1, 70, 2])),
+        (vector!("taken"), TAKEN, Payload::of(&[300])),
         (vector!("closing"), CLOSING, Payload::default()),
     ] {
         let mut out = BytesMut::new();
@@ -132,9 +134,23 @@ fn answers_and_control_frames() {
         .unwrap();
         assert_eq!(read, [(kind, payload.0)]);
     }
-    let mut waiting = BytesMut::new();
-    put_control(&mut waiting, to_receiver::WAITING, &Payload::of(&[3, 0]).0);
-    assert_eq!(waiting[..], vector!("waiting")[..]);
+    for (bytes, kind, numbers) in [
+        (vector!("waiting"), to_receiver::WAITING, &[3, 0][..]),
+        (vector!("waive"), to_receiver::WAIVE, &[64]),
+        (vector!("heard"), to_receiver::HEARD, &[300]),
+    ] {
+        let payload = Payload::of(numbers).0;
+        let mut out = BytesMut::new();
+        put_control(&mut out, kind, &payload);
+        assert_eq!(out[..], bytes[..]);
+        // Length 0 says that it is no message; then it is laid out as an answer is.
+        assert_eq!(bytes[0], 0);
+        let frame = whole_answer(&bytes[1..]).unwrap();
+        assert_eq!(frame, Some((kind, &payload[..], bytes.len() - 1)));
+        let mut read = Numbers::new(&payload);
+        assert!(numbers.iter().all(|number| read.next().unwrap() == *number));
+        assert!(read.next().is_err(), "and nothing more");
+    }
 }
 
 #[test]
