@@ -11,6 +11,7 @@ use crate::args::{KeyAction, KeyArgs};
 use crate::exit::Exit;
 use crate::mesh::{KeySource, read_key};
 use crate::output::Say;
+use crate::pull::is_closed;
 
 pub(crate) fn run(args: KeyArgs) -> anyhow::Result<Exit> {
     let say = Say::new(false, 0);
@@ -25,8 +26,9 @@ pub(crate) fn run(args: KeyArgs) -> anyhow::Result<Exit> {
             say.note(format_args!("made a new mesh key, {}", path.display()));
         }
         KeyAction::Show => {
+            let mut out = open_output().context("cannot print the mesh key")?;
             let key = KeySource::find(key_file)?.key(say)?;
-            writeln!(io::stdout(), "{}", key.reveal()).context("cannot print the mesh key")?;
+            writeln!(out, "{}", key.reveal()).context("cannot print the mesh key")?;
         }
         KeyAction::Set => {
             let path = file(key_file)?;
@@ -37,13 +39,20 @@ pub(crate) fn run(args: KeyArgs) -> anyhow::Result<Exit> {
             say.note(format_args!("the mesh key is in {}", path.display()));
         }
         KeyAction::Path => {
-            writeln!(io::stdout(), "{}", file(key_file)?.display()).context("cannot print the path")?;
+            let mut out = open_output().context("cannot print the path")?;
+            writeln!(out, "{}", file(key_file)?.display()).context("cannot print the path")?;
             if env::var_os("MESHMQ_KEY").is_some_and(|key| !key.is_empty()) {
                 say.note("MESHMQ_KEY is set, and is used instead of this file");
             }
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Where the answer goes: what is written to a closed one would vanish without an error.
+fn open_output() -> anyhow::Result<io::Stdout> {
+    anyhow::ensure!(!is_closed(io::stdout())?, "standard output is closed");
+    Ok(io::stdout())
 }
 
 /// The file that is meant, whether it is there or not.

@@ -211,7 +211,7 @@ impl Reader {
 
 /// Whether we were started with this stream closed. Rust's runtime then puts `/dev/null` there, open for reading and
 /// writing, into which messages would vanish; a `>/dev/null` of a shell is open for writing alone.
-fn is_closed(stream: impl AsFd) -> io::Result<bool> {
+pub(crate) fn is_closed(stream: impl AsFd) -> io::Result<bool> {
     let (stat, null) = (rustix::fs::fstat(&stream)?, rustix::fs::stat("/dev/null")?);
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == null.st_rdev
