@@ -93,7 +93,7 @@ impl Crew {
         }
         let pid = child.id().context("a worker ended as it started")?;
         let mut stdin = child.stdin.take().context("a worker has no standard input")?;
-        let start = Start { key: self.key.reveal(), folder: self.folder().to_owned(), name: name.to_owned() };
+        let start = Start { key: self.key(), folder: self.folder().to_owned(), name: name.to_owned() };
         // Not an argument, and not the environment: both can be read by others.
         let line = serde_json::to_string(&start)? + "\n";
         stdin

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use bytes::Bytes;
+use meshmq::MeshKey;
 use serde::{Deserialize, Serialize};
 
 use super::text::Counts;
@@ -16,10 +17,26 @@ pub(super) const COUNTS: &str = "counts";
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Start {
     /// The mesh key of this demo alone.
-    pub(super) key: String,
+    #[serde(with = "revealed")]
+    pub(super) key: MeshKey,
     /// Where its processes find each other.
     pub(super) folder: std::path::PathBuf,
     pub(super) name: String,
+}
+
+/// The key is text only on the way: no `Debug` shows it.
+mod revealed {
+    use meshmq::MeshKey;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(key: &MeshKey, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&key.reveal())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MeshKey, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// A piece of text to count: a line of JSON, then the text.
@@ -70,6 +87,15 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_is_told_the_key_and_nothing_shows_it() {
+        let key = MeshKey::generate().unwrap();
+        let start = Start { key: key.clone(), folder: "run".into(), name: "otter".into() };
+        assert!(!format!("{start:?}").contains(&key.reveal()), "{start:?}");
+        let line = serde_json::to_string(&start).unwrap();
+        assert_eq!(serde_json::from_str::<Start>(&line).unwrap().key, key);
+    }
 
     #[test]
     fn a_piece_keeps_its_text() {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use crate::output::counted;
+
 /// How often each word occurs.
 pub(super) type Counts = HashMap<String, u64>;
 
@@ -54,9 +56,13 @@ impl Texts {
                 Err(_) => texts.unreadable += 1,
             }
         }
+        let unreadable = match texts.unreadable {
+            0 => String::new(),
+            paths => format!(" ({} could not be read)", counted(paths as u64, "path")),
+        };
         anyhow::ensure!(
             texts.files.iter().any(|text| words(text).next().is_some()),
-            "no text below {}: name a folder with text files (UTF-8); hidden folders and caches are left out",
+            "no text below {}{unreadable}: name a folder with text files (UTF-8); hidden folders and caches are left out",
             folder.display()
         );
         Ok(texts)

@@ -21,7 +21,7 @@ pub(crate) async fn work() -> anyhow::Result<()> {
     let start: Start = serde_json::from_str(&line).context("this command is for the demo's own use")?;
     leave_with_parent(start.folder.clone());
     let node = Node::builder(MESH)
-        .key(start.key.parse()?)
+        .key(start.key)
         .name(&start.name)
         .without_mdns()
         .local_folder(start.folder)
