@@ -131,3 +131,29 @@ pub(crate) fn read_key() -> anyhow::Result<MeshKey> {
     io::stdin().lock().read_line(&mut line).context("cannot read the mesh key from standard input")?;
     line.trim().parse().context("standard input")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use crate::args::Args;
+
+    fn all(command: Command) -> Vec<Command> {
+        let below = command.get_subcommands().cloned().flat_map(all).collect::<Vec<_>>();
+        [vec![command], below].concat()
+    }
+
+    #[test]
+    fn no_argument_is_a_key() {
+        let commands = all(Args::command());
+        let arguments: Vec<_> = commands.iter().flat_map(Command::get_arguments).collect();
+        let variables: Vec<_> = arguments.iter().filter_map(|argument| argument.get_env()).collect();
+        assert!(variables.iter().any(|variable| *variable == "MESHMQ_MESH"), "{variables:?}");
+        // What is wrong with the value of one of these is said with the value.
+        assert!(!variables.iter().any(|variable| *variable == "MESHMQ_KEY"), "{variables:?}");
+        for argument in arguments {
+            let name = argument.get_id().as_str();
+            assert!(!name.contains("key") || name == "key_file", "arguments are seen by every user: {name}");
+        }
+    }
+}

@@ -5,12 +5,14 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use common::terminal::{Terminal, plain};
 use common::{Process, User, run, wait_until_gone};
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 
 /// A folder with some text.
 fn texts(user: &User) -> PathBuf {
@@ -162,6 +164,69 @@ fn a_folder_without_text_is_an_error() {
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
     }
     nothing_is_left(&user, &[]);
+}
+
+/// A command line of the shell, run by somebody to whom files can be closed: root gives that right up.
+fn unprivileged(user: &User, line: &str) -> Command {
+    let caps = "-dac_override,-dac_read_search";
+    let as_root = format!("exec setpriv --inh-caps={caps} --bounding-set={caps} {line}");
+    user.shell(if geteuid().is_root() { &as_root } else { line })
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn what_can_not_be_read_is_said() {
+    let user = User::new();
+    let folder = user.home().join("folder");
+    fs::create_dir_all(folder.join("below")).unwrap();
+    let files = [folder.join("one"), folder.join("below/two")];
+    files.iter().for_each(|file| fs::write(file, "some words").unwrap());
+    let demo = || run(&mut unprivileged(&user, "$M demo folder"), "");
+    let refused = |words: &str| {
+        let ended = demo();
+        assert_eq!((ended.code, &ended.stdout[..]), (Some(1), ""), "{}", ended.stderr);
+        assert!(ended.stderr.contains(words), "{words:?} is not in {}", ended.stderr);
+    };
+    // Nothing of it can be read: two files, then a file and a folder.
+    files.iter().for_each(|file| set_mode(file, 0));
+    refused("no text below folder (2 paths could not be read): name a folder with text files");
+    set_mode(&folder.join("below"), 0);
+    refused("no text below folder (2 paths could not be read)");
+    // Its names can be read and no more, and then not even they.
+    set_mode(&folder, 0o400);
+    refused("no text below folder (2 paths could not be read)");
+    set_mode(&folder, 0);
+    refused("cannot read the folder folder: Permission denied");
+    // Some of it can.
+    set_mode(&folder, 0o700);
+    set_mode(&files[0], 0o600);
+    let ended = demo();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("1 path could not be read"), "{}", ended.stdout);
+    set_mode(&folder.join("below"), 0o700);
+}
+
+#[test]
+fn its_key_is_in_no_argument_and_no_variable() {
+    let user = User::new();
+    let mut demo = demo(&user);
+    let mut seen = String::new();
+    while !seen.contains("one mesh") {
+        seen += &demo.line();
+    }
+    for pid in pids(&seen) {
+        for (file, holds) in [("cmdline", "demo"), ("environ", "HOME=")] {
+            let shown = fs::read(format!("/proc/{pid}/{file}")).unwrap();
+            let shown = String::from_utf8_lossy(&shown);
+            assert!(shown.contains(holds), "{pid} still runs: {shown}");
+            assert!(!shown.contains("meshkey1"), "{file} of {pid}: {shown}");
+        }
+    }
+    demo.signal(Signal::INT);
+    assert_eq!(demo.end().code, Some(130));
 }
 
 #[test]

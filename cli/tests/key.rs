@@ -66,6 +66,41 @@ fn a_key_can_be_in_another_file() {
 }
 
 #[test]
+fn no_help_shows_a_key() {
+    let user = User::new();
+    let key = run(&mut user.meshmq(&["key", "show"]), "").stdout.trim().to_owned();
+    let others = ["", "push", "pull", "ls", "demo", "completions", "man"];
+    for command in others.into_iter().chain(["key", "key new", "key show", "key set", "key path"]) {
+        for help in ["-h", "--help"] {
+            let words: Vec<_> = command.split_whitespace().chain([help]).collect();
+            let shown = run(user.meshmq(&words).env("MESHMQ_KEY", &key).env("MESHMQ_MESH", "mesh-of-mine"), "");
+            assert_eq!(shown.code, Some(0), "{words:?}");
+            let text = shown.stdout + &shown.stderr;
+            assert!(text.contains("Usage") && !text.contains(&key), "{words:?}: {text}");
+            // Nor what else is in a variable.
+            assert!(!text.contains("mesh-of-mine"), "{words:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn what_can_not_be_shown_is_an_error() {
+    for command in ["show", "path"] {
+        let user = User::new();
+        let closed = run(&mut user.shell(&format!("$M key {command} >&-")), "");
+        assert_eq!(closed.code, Some(1), "{}", closed.stderr);
+        assert!(closed.stderr.contains("cannot print the"), "{}", closed.stderr);
+        assert!(closed.stderr.contains("standard output is closed"), "{}", closed.stderr);
+        assert!(!user.config().join("meshmq").exists(), "and no key is made for nobody");
+        let full = run(&mut user.shell(&format!("$M key {command} >/dev/full")), "");
+        assert_eq!(full.code, Some(1), "{}", full.stderr);
+        assert!(full.stderr.contains("No space left"), "{}", full.stderr);
+        let unread = run(&mut user.shell(&format!("$M key {command} >/dev/null")), "");
+        assert_eq!(unread.code, Some(0), "{}", unread.stderr);
+    }
+}
+
+#[test]
 fn twenty_processes_that_start_at_once_share_one_key() {
     let user = User::new();
     let all: Vec<_> = (0..20).map(|_| Process::start(&mut user.meshmq(&["key", "show"]))).collect();

@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use common::{Process, User, run, seq, sorted};
 use rustix::process::Signal;
@@ -193,19 +194,33 @@ fn meshes_of_two_names_do_not_meet() {
 }
 
 #[test]
+fn meshes_of_two_names_work_side_by_side() {
+    let user = User::new();
+    two_meshes_work_side_by_side(|mesh, args| {
+        let mut command = user.meshmq(args);
+        command.env("MESHMQ_MESH", ["shop", "shed"][mesh]);
+        command
+    });
+}
+
+#[test]
 fn meshes_of_two_keys_do_not_meet() {
-    // One user's folders, and the same channel: only the keys differ.
     let user = User::new();
     let keys = [(); 2].map(|()| run(&mut User::new().meshmq(&["key", "show"]), "").stdout.trim().to_owned());
-    let with = |key: usize, args: &[&str]| {
+    two_meshes_work_side_by_side(|mesh, args| {
         let mut command = user.meshmq(args);
-        command.env("MESHMQ_KEY", &keys[key]);
+        command.env("MESHMQ_KEY", &keys[mesh]);
         command
-    };
+    });
+}
+
+/// In one user's folders and on the same channel, each mesh does its work and nothing of the other's, also where one
+/// dials the other.
+fn two_meshes_work_side_by_side(with: impl Fn(usize, &[&str]) -> Command) {
     let mut pulls =
-        [0, 1].map(|key| Process::start(&mut with(key, &["pull", "jobs", "--listen", "127.0.0.1:0", "-v"])));
+        [0, 1].map(|mesh| Process::start(&mut with(mesh, &["pull", "jobs", "--listen", "127.0.0.1:0", "-v"])));
     pulls.iter_mut().for_each(|pull| pull.says("127.0.0.1:"));
-    let mut pushes = [0, 1].map(|key| Process::start(&mut with(key, &["push", "jobs", "-v"])));
+    let mut pushes = [0, 1].map(|mesh| Process::start(&mut with(mesh, &["push", "jobs", "-v"])));
     for (push, first) in pushes.iter_mut().zip([1, 501]) {
         push.write((first..first + 500).map(|number| format!("{number}\n")).collect::<String>());
         push.close();
