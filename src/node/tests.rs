@@ -96,6 +96,14 @@ fn have_one_link(nodes: [&Node; 2]) -> bool {
     })
 }
 
+/// Runs an ignored test in a process of its own.
+fn alone(test: &str) {
+    let program = std::env::current_exe().unwrap();
+    let alone = std::process::Command::new(program).args(["--exact", "--ignored", test]).output().unwrap();
+    let said = String::from_utf8_lossy(&alone.stdout);
+    assert!(alone.status.success() && said.contains("1 passed"), "{said}");
+}
+
 async fn until(node: &Node, condition: impl Fn() -> bool) {
     while !condition() {
         node.host.hall.env.sleep(Duration::from_millis(2)).await;

@@ -254,12 +254,7 @@ fn resident() -> usize {
 /// In a process of its own, as it measures memory, which other tests of this process take as well.
 #[test]
 fn a_hostile_member_costs_its_own_link_only() {
-    let alone = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "node::tests::hostile::hostile_members_beside_honest_work"])
-        .output();
-    let alone = alone.unwrap();
-    let said = String::from_utf8_lossy(&alone.stdout);
-    assert!(alone.status.success() && said.contains("1 passed"), "{said}");
+    alone("node::tests::hostile::hostile_members_beside_honest_work");
 }
 
 #[tokio::test]
