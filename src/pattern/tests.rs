@@ -33,9 +33,9 @@ struct Pusher {
 }
 
 impl Pusher {
-    fn new(messages: u64, max_failures: Option<u32>) -> Self {
+    fn new(bound: Amount, max_failures: Option<u32>) -> Self {
         Self {
-            intake: Mutex::new(Intake::new(Amount { messages, bytes: 1 << 30 })),
+            intake: Mutex::new(Intake::new(bound)),
             flight: Flight::new(max_failures),
             dead: Vec::new(),
             settled: Vec::new(),
@@ -44,6 +44,14 @@ impl Pusher {
 
     fn send(&mut self, message: &NewMessage, now: Instant) -> bool {
         let accepted = lock(&self.intake).accept(message).is_ok();
+        self.accepted(accepted, now)
+    }
+
+    /// It names each message when that is settled.
+    fn accepted(&mut self, accepted: bool, now: Instant) -> bool {
+        if accepted {
+            self.flight.track(lock(&self.intake).next_sequence() - 1);
+        }
         self.settle(now);
         accepted
     }
@@ -80,6 +88,7 @@ struct World {
     now: Instant,
     pusher: Pusher,
     inboxes: Vec<Arc<Inbox>>,
+    prefetch: Option<u64>,
     /// One receiver each, which waits for ever.
     receivers: Vec<Ticket>,
     wires: Vec<Wire>,
@@ -88,27 +97,37 @@ struct World {
     handed: BTreeMap<u64, u32>,
     acked: BTreeSet<u64>,
     rejected: BTreeSet<u64>,
+    /// What each message takes of the bound, by sequence.
+    sizes: Vec<u64>,
+    /// Room that was set aside for messages of so many bytes.
+    reserved: Vec<usize>,
+    /// Pullers that have closed.
+    closed: BTreeSet<usize>,
     next: u64,
 }
 
 impl World {
-    fn new(bound: u64, pullers: usize, prefetch: Option<u64>, max_failures: Option<u32>) -> Self {
+    fn new(bound: Amount, pullers: usize, prefetch: Option<u64>, max_failures: Option<u32>) -> Self {
         Self {
             now: Instant::now(),
             pusher: Pusher::new(bound, max_failures),
             inboxes: (0..pullers).map(|_| Inbox::new(prefetch, MAX_MESSAGE)).collect(),
+            prefetch,
             receivers: (0..pullers).map(|_| Ticket::default()).collect(),
             wires: Vec::new(),
             hands: Vec::new(),
             handed: BTreeMap::new(),
             acked: BTreeSet::new(),
             rejected: BTreeSet::new(),
+            sizes: Vec::new(),
+            reserved: Vec::new(),
+            closed: BTreeSet::new(),
             next: 0,
         }
     }
 
     fn connect(&mut self, puller: usize) {
-        if self.wires.iter().any(|wire| wire.puller == puller) {
+        if self.closed.contains(&puller) || self.wires.iter().any(|wire| wire.puller == puller) {
             return;
         }
         let inbox = &self.inboxes[puller];
@@ -218,16 +237,48 @@ impl World {
         let counts = flight.counts;
         let settled = counts.handled + counts.rejected + counts.exhausted;
         assert_eq!(accepted, self.next, "accepted is what was sent");
-        assert_eq!(accepted, settled + used.messages, "each accepted message is owned or settled");
-        assert!(flight.in_flight() <= used.messages);
+        let reserved = self.reserved.len() as u64;
+        assert_eq!(accepted + reserved, settled + used.messages, "each accepted message is owned or settled");
+        let over: BTreeSet<u64> = self.pusher.settled.iter().map(|(sequence, _)| *sequence).collect();
+        assert_eq!(over.len() as u64, settled, "each is settled once");
+        let owned: u64 =
+            (0..).zip(&self.sizes).filter(|(sequence, _)| !over.contains(sequence)).map(|(_, size)| size).sum();
+        let aside: usize = self.reserved.iter().sum();
+        assert_eq!(used.bytes, owned + aside as u64, "so are its bytes");
+        let bound = lock(&self.pusher.intake).bound();
+        assert!(used.messages <= bound.messages && used.bytes <= bound.bytes, "{used:?} of {bound:?}");
+        assert!(flight.in_flight() + reserved <= used.messages);
+        for inbox in &self.inboxes {
+            let (counts, waiting, in_hand) = inbox.figures();
+            assert!(self.prefetch.is_none_or(|prefetch| waiting + in_hand <= prefetch), "more than was asked for");
+            assert!(counts.received >= waiting + in_hand);
+        }
         assert_eq!(counts.rejected + counts.exhausted, self.pusher.dead.len() as u64);
         assert!(counts.handled as usize <= self.acked.len(), "handled is what an application acknowledged");
+    }
+
+    fn accepted(&mut self, message: &NewMessage) {
+        self.sizes.push(message.size() as u64);
+        self.next += 1;
+    }
+
+    /// The pusher's node ends: what is handed back and what is settled is all that was accepted, in order.
+    fn end(&mut self) {
+        let back = self.pusher.flight.drain(&mut lock(&self.pusher.intake));
+        let back: Vec<u64> =
+            back.iter().map(|message| u64::from_le_bytes(message.body[..8].try_into().unwrap())).collect();
+        let settled: BTreeSet<u64> = self.pusher.settled.iter().map(|(sequence, _)| *sequence).collect();
+        let rest: Vec<u64> = (0..self.next).filter(|sequence| !settled.contains(sequence)).collect();
+        assert_eq!(back, rest);
     }
 
     /// Everything heals, workers acknowledge: in the end nothing is owed and nothing was lost.
     fn finish(&mut self) {
         for puller in 0..self.inboxes.len() {
             self.connect(puller);
+        }
+        for bytes in std::mem::take(&mut self.reserved) {
+            let _ = lock(&self.pusher.intake).release(Amount { messages: 1, bytes: bytes as u64 });
         }
         for _ in 0..10_000 {
             self.now += Duration::from_millis(50);
@@ -257,6 +308,14 @@ impl World {
 #[derive(Debug, Clone)]
 enum Step {
     Send(usize),
+    /// Sets room aside for a message of at most so many bytes.
+    Reserve(usize),
+    /// Sends a message into room that was set aside, or gives that back.
+    UseReserved(usize, bool),
+    /// A puller closes: what is not handed out goes back, what is in hand may be answered.
+    Drain(usize),
+    /// Sends are refused from now on.
+    Close,
     Connect(usize),
     Disconnect(usize),
     Forth(usize, usize),
@@ -269,6 +328,10 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop_oneof![9 => 8usize..40, 1 => 30_000usize..40_000].prop_map(Step::Send),
+        2 => (8usize..100).prop_map(Step::Reserve),
+        2 => (0usize..4, any::<bool>()).prop_map(|(at, sent)| Step::UseReserved(at, sent)),
+        // The first one stays, so that in the end all can be handed out.
+        1 => (1usize..3).prop_map(Step::Drain),
         2 => (0usize..3).prop_map(Step::Connect),
         1 => (0usize..3).prop_map(Step::Disconnect),
         6 => (0usize..3, prop_oneof![1usize..40, Just(usize::MAX)]).prop_map(|(at, most)| Step::Forth(at, most)),
@@ -279,7 +342,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(mut world: World, steps: Vec<Step>) {
+/// `end`: the pusher's node ends before everything is settled, and hands back the rest.
+fn run(mut world: World, steps: Vec<Step>, end: bool) {
     for step in steps {
         match step {
             Step::Send(len) => {
@@ -288,8 +352,31 @@ fn run(mut world: World, steps: Vec<Step>) {
                 let message = NewMessage::new(body);
                 let message = if has_headers(world.next) { with_headers(message, world.next) } else { message };
                 if world.pusher.send(&message, world.now) {
-                    world.next += 1;
+                    world.accepted(&message);
                 }
+            }
+            Step::Reserve(bytes) => {
+                if lock(&world.pusher.intake).reserve(bytes).is_ok() {
+                    world.reserved.push(bytes);
+                }
+            }
+            Step::UseReserved(at, sent) if at < world.reserved.len() => {
+                let bytes = world.reserved.swap_remove(at);
+                let message = NewMessage::new(world.next.to_le_bytes().to_vec());
+                if sent && !has_headers(world.next) {
+                    let _ = lock(&world.pusher.intake).accept_reserved(&message, bytes);
+                    world.pusher.accepted(true, world.now);
+                    world.accepted(&message);
+                } else {
+                    let _ = lock(&world.pusher.intake).release(Amount { messages: 1, bytes: bytes as u64 });
+                }
+            }
+            Step::Drain(puller) => {
+                world.inboxes[puller].drain();
+                world.closed.insert(puller);
+            }
+            Step::Close => {
+                let _ = lock(&world.pusher.intake).close();
             }
             Step::Connect(puller) => world.connect(puller % world.inboxes.len()),
             Step::Disconnect(at) if at < world.wires.len() => world.disconnect(at),
@@ -302,7 +389,7 @@ fn run(mut world: World, steps: Vec<Step>) {
         }
         world.check();
     }
-    world.finish();
+    if end { world.end() } else { world.finish() }
 }
 
 proptest! {
@@ -310,11 +397,18 @@ proptest! {
 
     #[test]
     fn no_interleaving_loses_a_message(
-        bound in 1u64..40,
+        messages in 1u64..40,
+        bytes in prop_oneof![100u64..2_000, Just(1 << 30)],
         prefetch in prop_oneof![Just(None), (1u64..5).prop_map(Some)],
         max_failures in prop_oneof![Just(None), (1u32..4).prop_map(Some)],
         steps in prop::collection::vec(step(), 0..250),
+        close_at in prop::option::weighted(0.3, 0usize..250),
+        end in any::<bool>(),
     ) {
-        run(World::new(bound, 3, prefetch, max_failures), steps);
+        let mut steps = steps;
+        if let Some(at) = close_at {
+            steps.insert(at.min(steps.len()), Step::Close);
+        }
+        run(World::new(Amount { messages, bytes }, 3, prefetch, max_failures), steps, end);
     }
 }

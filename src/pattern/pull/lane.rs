@@ -155,8 +155,9 @@ impl LaneEnd for PullLane {
         lane.over.store(true, Release);
         lane.inbox.withdraw(lane.key);
         let mut work = lock(&lane.work);
-        // What is in hand may still be answered: it is told over the next lane to the same socket. What was answered
-        // and perhaps not heard is told again.
+        // What is in hand may still be answered: it is told over the next lane to the same socket; so is what was answered
+        // and not written. What was written on a link that had ended unnoticed is not told again: that work is done twice,
+        // as work is whose answer was on its way.
         let mut orphaned = 0;
         for watched in std::mem::take(&mut work.batches).into_values() {
             let batch = &watched.batch;
