@@ -356,9 +356,8 @@ fn run(mut world: World, steps: Vec<Step>, end: bool) {
                 }
             }
             Step::Reserve(bytes) => {
-                if lock(&world.pusher.intake).reserve(bytes).is_ok() {
-                    world.reserved.push(bytes);
-                }
+                let reserved = lock(&world.pusher.intake).reserve(bytes).is_ok();
+                world.reserved.extend(reserved.then_some(bytes));
             }
             Step::UseReserved(at, sent) if at < world.reserved.len() => {
                 let bytes = world.reserved.swap_remove(at);
