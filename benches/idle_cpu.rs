@@ -35,11 +35,7 @@ fn main() -> ExitCode {
     table.row("idle node, 8 peers on its host, a lane to each", " %", used, Some(0.5));
 
     let Some(mut lab) = Lab::new("the figure with mDNS") else { return table.end() };
-    lab.network("lan");
-    for (host, address) in [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")] {
-        lab.host(host);
-        lab.plug(host, "lan", address);
-    }
+    lab.lan("lan", [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]);
     let place = Place::new();
     let start = |host: &str, role: &str| place.start_on(&lab, host, role, &[&"mdns"]);
     let peers = ["a", "b"].repeat(PEERS / 2).into_iter().map(|host| start(host, "peer")).collect();

@@ -115,11 +115,7 @@ enum Place {
 impl Place {
     fn two_hosts() -> Option<Self> {
         let mut lab = Lab::new("this bench")?;
-        lab.network("lan");
-        for (host, address) in [("push", "10.0.0.1/24"), ("pull", "10.0.0.2/24")] {
-            lab.host(host);
-            lab.plug(host, "lan", address);
-        }
+        lab.lan("lan", [("push", "10.0.0.1/24"), ("pull", "10.0.0.2/24")]);
         Some(Self::TwoHosts(lab))
     }
 

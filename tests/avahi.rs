@@ -38,11 +38,7 @@ fn avahi_sees_our_nodes_and_they_see_each_other_beside_it() {
         return;
     }
     let Some(mut lab) = Lab::new(test) else { return };
-    lab.network("lan");
-    for (host, address) in [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")] {
-        lab.host(host);
-        lab.plug(host, "lan", address);
-    }
+    lab.lan("lan", [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]);
     let mut browse = Browse::start(&lab, "b");
     let place = Place::new();
     let members = ["a", "b"].map(|host| place.start_on(&lab, host, "member", &[]));

@@ -103,11 +103,7 @@ impl Seen {
 fn a_cut_that_heals_within_seconds_loses_nothing_and_work_goes_on_within_one() {
     let test = "a_cut_that_heals_within_seconds_loses_nothing_and_work_goes_on_within_one";
     let Some(mut lab) = Lab::new(test) else { return };
-    lab.network("lan");
-    for (host, address) in [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")] {
-        lab.host(host);
-        lab.plug(host, "lan", address);
-    }
+    lab.lan("lan", [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]);
     // Work goes both ways over the cut.
     let place = Place::new();
     let workers = [("b", "there"), ("a", "back")].map(|(host, work)| place.start_on(&lab, host, "worker", &[&work]));

@@ -109,11 +109,7 @@ impl Member {
 #[test]
 fn three_and_three_processes_on_two_hosts_are_one_mesh() {
     let Some(mut lab) = Lab::new("three_and_three_processes_on_two_hosts_are_one_mesh") else { return };
-    lab.network("lan");
-    for (host, address) in [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")] {
-        lab.host(host);
-        lab.plug(host, "lan", address);
-    }
+    lab.lan("lan", [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]);
     let place = Place::new();
     let began = Instant::now();
     let mut starting: Vec<_> = ["a", "b"].repeat(3).iter().map(|host| Member::start(&place, &lab, host)).collect();
@@ -138,11 +134,7 @@ fn three_and_three_processes_on_two_hosts_are_one_mesh() {
 #[test]
 fn who_is_settled_has_met_everybody_on_the_network() {
     let Some(mut lab) = Lab::new("who_is_settled_has_met_everybody_on_the_network") else { return };
-    lab.network("lan");
-    for (host, address) in [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")] {
-        lab.host(host);
-        lab.plug(host, "lan", address);
-    }
+    lab.lan("lan", [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]);
     let place = Place::new();
     let mut members = Vec::new();
     let mut all = Vec::new();
@@ -262,11 +254,7 @@ fn of_several_networks_the_shared_one_is_used_and_another_takes_over() {
 #[test]
 fn other_meshes_are_counted_and_left_in_peace() {
     let Some(mut lab) = Lab::new("other_meshes_are_counted_and_left_in_peace") else { return };
-    lab.network("lan");
-    for (host, address) in [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")] {
-        lab.host(host);
-        lab.plug(host, "lan", address);
-    }
+    lab.lan("lan", [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]);
     let mut ours = Member::on(&Place::new(), &lab, "a");
     let mut theirs = Member::on(&Place::new(), &lab, "b");
     for member in [&mut ours, &mut theirs] {
@@ -300,11 +288,7 @@ fn ear() {
 fn who_listens_on_loopback_or_turns_mdns_off_says_nothing_to_the_network() {
     let test = "who_listens_on_loopback_or_turns_mdns_off_says_nothing_to_the_network";
     let Some(mut lab) = Lab::new(test) else { return };
-    lab.network("lan");
-    for (host, address) in [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")] {
-        lab.host(host);
-        lab.plug(host, "lan", address);
-    }
+    lab.lan("lan", [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]);
     let place = Place::new();
     let ear = place.start_on(&lab, "b", "ear", &[]);
     ear.hear_this("up");
@@ -338,11 +322,7 @@ fn flooder() {
 #[test]
 fn a_flood_of_records_is_dropped_and_peers_are_found_afterwards() {
     let Some(mut lab) = Lab::new("a_flood_of_records_is_dropped_and_peers_are_found_afterwards") else { return };
-    lab.network("lan");
-    for (host, address) in [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")] {
-        lab.host(host);
-        lab.plug(host, "lan", address);
-    }
+    lab.lan("lan", [("a", "10.0.0.1/24"), ("b", "10.0.0.2/24")]);
     let place = Place::new();
     let mut flooder = place.start_on(&lab, "b", "flooder", &[]);
     flooder.hear_this("up");

@@ -21,11 +21,7 @@ fn example() -> PathBuf {
 #[test]
 fn the_picture_is_whole_though_a_host_dies() {
     let Some(mut lab) = Lab::new("the_picture_is_whole_though_a_host_dies") else { return };
-    lab.network("lan");
-    for (host, address) in [("boss", "10.0.0.1/24"), ("a", "10.0.0.2/24"), ("b", "10.0.0.3/24"), ("c", "10.0.0.4/24")] {
-        lab.host(host);
-        lab.plug(host, "lan", address);
-    }
+    lab.lan("lan", [("boss", "10.0.0.1/24"), ("a", "10.0.0.2/24"), ("b", "10.0.0.3/24"), ("c", "10.0.0.4/24")]);
     let place = Place::new();
     let key = place.path().join("key");
     let on = |host: &str, arguments: &[&str]| {

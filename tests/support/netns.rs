@@ -46,6 +46,15 @@ impl Lab {
         self.ip(host, "link set lo up");
     }
 
+    /// A network, and hosts on it at these addresses.
+    pub fn lan<const N: usize>(&mut self, network: &str, hosts: [(&str, &str); N]) {
+        self.network(network);
+        for (host, address) in hosts {
+            self.host(host);
+            self.plug(host, network, address);
+        }
+    }
+
     /// A network that hosts can be plugged into.
     pub fn network(&self, network: &str) {
         self.ip(SWITCH, &format!("link add {network} type bridge"));
