@@ -411,3 +411,26 @@ proptest! {
         run(World::new(Amount { messages, bytes }, 3, prefetch, max_failures), steps, end);
     }
 }
+
+/// What a gated lane holds back lies before what arrives after its puller has closed.
+#[test]
+fn a_puller_that_closes_gives_back_in_order() {
+    let world = World::new(Amount { messages: 9, bytes: 1 << 30 }, 3, None, Some(1));
+    let (send, all) = (|| Step::Send(8), usize::MAX);
+    let steps = vec![
+        send(),
+        send(),
+        send(),
+        Step::Connect(0),
+        Step::Connect(1),
+        // The first, which is long, is for the one; the second has arrived at the other.
+        Step::Back(0, 7),
+        Step::Back(1, all),
+        Step::Forth(1, 11),
+        send(),
+        Step::Drain(1),
+        Step::Forth(1, 31),
+        Step::Back(1, all),
+    ];
+    run(world, steps, true);
+}

@@ -114,6 +114,8 @@ impl Work {
             self.answered_bytes += draft.bytes;
             answered.push(Answered { start: draft.first_position, count, state: State::Returned, detail: None });
         }
+        // What was held back lies before what has arrived since this end closes.
+        answered.sort_unstable_by_key(|range| range.start);
     }
 
     /// Looks at one batch for answers that were not told yet.
