@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
 use rustix::net::sockopt::{ip_mtu, ipv6_mtu};
@@ -30,7 +30,7 @@ impl Env {
     }
 
     fn on(runtime: RealRuntime) -> Self {
-        let network = Arc::new(RealNetwork(runtime.handle.clone()));
+        let network = Arc::new(RealNetwork { handle: runtime.handle.clone(), addresses: Mutex::default() });
         Self {
             sources: vec![Arc::new(Local::of_user()), Arc::new(Mdns::new())],
             ..Self::new(
@@ -144,30 +144,36 @@ impl AsyncTimer for RealTimer {
     }
 }
 
-struct RealNetwork(Handle);
+struct RealNetwork {
+    handle: Handle,
+    /// What this host's addresses were, and when that was asked.
+    addresses: Mutex<Option<(Instant, Vec<IpAddr>)>>,
+}
 
 impl Network for RealNetwork {
     fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        let _guard = self.0.enter();
+        let _guard = self.handle.enter();
         Ok(Arc::new(udp::Socket::new(udp::bind(address)?)?))
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
-        let _guard = self.0.enter();
+        let _guard = self.handle.enter();
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         tokio::net::TcpListener::from_std(listener)
     }
 
     fn resolve(&self, host: String, port: u16) -> BoxFuture<io::Result<Vec<SocketAddr>>> {
-        let lookup = self.0.spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()));
+        let lookup = self.handle.spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect()));
         Box::pin(async move { lookup.await.map_err(io::Error::other)? })
     }
 
     fn addresses(&self) -> Vec<IpAddr> {
-        // What can not be found out, nobody is told: peers are met at the addresses where they were seen.
-        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-        interfaces.into_iter().filter(|interface| !interface.is_loopback()).map(|interface| interface.ip()).collect()
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_none_or(|(asked, _)| asked.elapsed() >= ADDRESSES_FOR) {
+            *known = Some((Instant::now(), own_addresses()));
+        }
+        known.as_ref().map(|(_, addresses)| addresses.clone()).unwrap_or_default()
     }
 
     fn largest_payload(&self, to: IpAddr) -> Payload {
@@ -177,6 +183,16 @@ impl Network for RealNetwork {
         }
     }
 }
+
+fn own_addresses() -> Vec<IpAddr> {
+    // What can not be found out, nobody is told: peers are met at the addresses where they were seen.
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    interfaces.into_iter().filter(|interface| !interface.is_loopback()).map(|interface| interface.ip()).collect()
+}
+
+/// How long this host's addresses are taken to be what they were: while many links begin at once, the kernel is not
+/// asked for each.
+const ADDRESSES_FOR: Duration = Duration::from_secs(1);
 
 /// What the kernel takes in one packet to an address of this host; `None`: it is another host's. An address of this host
 /// is one that can be bound; packets to it take the loopback interface.

@@ -12,10 +12,10 @@ use crate::link::DialError;
 impl Hall {
     /// Dials whom it is time to dial, and says when that is next.
     pub(super) fn dial_due(self: &Arc<Self>, state: &mut State, now: Instant) -> Option<Instant> {
-        state.forget(now);
+        let connected = state.connected();
+        state.forget(now, &connected);
         let mut next: Option<Instant> = None;
         let mut later = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
-        let connected: Vec<NodeId> = state.connections.values().map(|connected| connected.peer).collect();
         for (at, address) in &mut state.addresses {
             let busy = address.node.is_some_and(|node| node == self.id || connected.contains(&node));
             let Some(due) = address.pace.due().filter(|_| !busy) else { continue };
@@ -34,15 +34,15 @@ impl Hall {
         unlinked.sort_by_key(|(_, peer)| peer.pace.due());
         for (node, peer) in unlinked {
             let Some(due) = peer.pace.due() else { continue };
+            if due > now {
+                later(due);
+                continue;
+            }
             // Where an address is dialled for its own sake, once is enough.
             let mut addresses = peer.addresses();
             addresses
                 .retain(|at| state.addresses.get(at).is_none_or(|address| address.node.is_some_and(|n| n != *node)));
             if addresses.is_empty() {
-                continue;
-            }
-            if due > now {
-                later(due);
                 continue;
             }
             // Of those who are shaking hands here it may be one.
@@ -168,7 +168,7 @@ impl Hall {
 
     /// One link is back: so may be the others.
     pub(super) fn redial_lost(&self, state: &mut State, now: Instant) {
-        let connected: Vec<NodeId> = state.connections.values().map(|connected| connected.peer).collect();
+        let connected = state.connected();
         for (node, peer) in &mut state.peers {
             if !connected.contains(node) && !peer.proven.is_empty() {
                 peer.pace.hurry(now, first_dial(self.id, *node, now));
@@ -199,6 +199,12 @@ pub(super) fn first_dial(own: NodeId, peer: NodeId, now: Instant) -> Instant {
     if own < peer { now } else { now + YIELD }
 }
 
+/// The same for a peer that a source is in touch with on this host. It knows of this node as well, and nothing is lost
+/// on the way: where it does not dial at once, the host is busy, and a second handshake would only add to that.
+pub(super) fn first_dial_near(own: NodeId, peer: NodeId, now: Instant) -> Instant {
+    if own < peer { now } else { now + YIELD_NEAR }
+}
+
 /// Whom a dial is for.
 #[derive(Debug, Clone, Copy)]
 enum Wanted {
@@ -210,6 +216,7 @@ enum Wanted {
 const BY_ADDRESS: &str = "fixed";
 /// How much later the larger id dials, so that one handshake is the normal case.
 const YIELD: Duration = Duration::from_millis(250);
+const YIELD_NEAR: Duration = Duration::from_secs(2);
 /// Between the dials to two addresses of one peer.
 const STAGGER: Duration = Duration::from_millis(100);
 /// Most peers that are dialled at a time on nothing but the word of others: whoever holds the mesh key could send a

@@ -28,7 +28,8 @@ impl Hall {
     /// A link has come or gone: others are told, together with what else changes within a moment.
     pub(super) fn exchange_soon(&self, state: &mut State, now: Instant) {
         if self.exchange {
-            state.exchange_at.get_or_insert(now + GATHER);
+            let links = u32::try_from(state.connections.len()).unwrap_or(u32::MAX);
+            state.exchange_at.get_or_insert(now + GATHER + GATHER_A_LINK.saturating_mul(links));
         }
     }
 
@@ -115,5 +116,8 @@ fn place(link: &Connected) -> (NodeId, SocketAddr, Vec<SocketAddr>) {
 
 /// How long links that come and go are gathered before others are told.
 const GATHER: Duration = Duration::from_millis(250);
+/// And how much longer for each link there is, as each is told: a hundred frames a second at the most, however many
+/// links begin at once.
+const GATHER_A_LINK: Duration = Duration::from_millis(10);
 /// Of how many peers it is kept what they say of one other.
 const MAX_TELLERS: usize = 8;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::dials::first_dial;
+use super::dials::{first_dial, first_dial_near};
 use super::events::Event;
 use super::hall::{Hall, State};
 use super::pace::Pace;
@@ -159,7 +159,7 @@ impl State {
         if self.has_room_for(node) {
             return true;
         }
-        let connected: BTreeSet<NodeId> = self.connections.values().map(|connected| connected.peer).collect();
+        let connected = self.connected();
         let mut others = self.peers.iter().filter(|(other, _)| !connected.contains(other));
         let Some(hearsay) = others.find(|(_, peer)| peer.is_hearsay()).map(|(other, _)| *other) else { return false };
         self.peers.remove(&hearsay);
@@ -186,22 +186,25 @@ impl State {
         self.connections.values().any(|connected| connected.peer == node)
     }
 
+    /// All of whom that is true: for whoever asks after many.
+    pub(super) fn connected(&self) -> BTreeSet<NodeId> {
+        self.connections.values().map(|connected| connected.peer).collect()
+    }
+
     /// Until each source has finished its first pass, and each candidate is open or was tried in vain.
     pub(super) fn is_settled(&self) -> bool {
-        let open = |node: &NodeId| {
-            let mut links = self.connections.values().filter(|connected| connected.peer == *node);
-            links.any(|connected| connected.session.knows_sockets())
-        };
-        self.sources.iter().all(|source| source.first_pass)
-            && self.peers.iter().all(|(node, peer)| {
-                open(node) || peer.pace.has_failed() || !self.is_connected(*node) && peer.addresses().is_empty()
-            })
-            && self.addresses.values().all(|address| address.node.is_some() || address.pace.has_failed())
+        if !self.sources.iter().all(|source| source.first_pass) {
+            return false;
+        }
+        let open = self.connections.values().filter(|connected| connected.session.knows_sockets());
+        let (connected, open) = (self.connected(), open.map(|connected| connected.peer).collect::<BTreeSet<_>>());
+        self.peers.iter().all(|(node, peer)| {
+            open.contains(node) || peer.pace.has_failed() || !connected.contains(node) && peer.is_nowhere()
+        }) && self.addresses.values().all(|address| address.node.is_some() || address.pace.has_failed())
     }
 
     /// Forgets whom nobody has vouched for in a long time, and who was only talked of.
-    pub(super) fn forget(&mut self, now: Instant) {
-        let connected: Vec<NodeId> = self.connections.values().map(|connected| connected.peer).collect();
+    pub(super) fn forget(&mut self, now: Instant, connected: &BTreeSet<NodeId>) {
         self.peers.retain(|node, peer| {
             let vouched = !peer.hints.is_empty() || peer.told.keys().any(|teller| connected.contains(teller));
             let kept = connected.contains(node) || vouched;
@@ -284,7 +287,11 @@ impl Hall {
         let elsewhere = peer.pace.has_failed() && addresses.iter().any(|at| !peer.addresses().contains(at));
         peer.hints.insert(source, Hint { incarnation, addresses });
         if !linked && (!known || elsewhere) {
-            peer.pace.anew(first_dial(self.id, node, now));
+            peer.pace.anew(if peer.is_near() {
+                first_dial_near(self.id, node, now)
+            } else {
+                first_dial(self.id, node, now)
+            });
         }
     }
 
