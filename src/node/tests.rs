@@ -393,6 +393,9 @@ async fn a_shut_down_node_says_goodbye_and_hands_back_what_nobody_took() {
     let bodies: Vec<_> = undelivered.into_iter().map(|message| (message.channel, message.body)).collect();
     assert_eq!(bodies, [("jobs".into(), "one".into()), ("jobs".into(), "two".into())]);
     assert!(second.is_empty());
+    let metrics = push.metrics();
+    assert_eq!((metrics.accepted, metrics.queued, metrics.in_flight, metrics.handed_back), (2, 0, 0, 2));
+    assert_eq!((metrics.bytes, metrics.oldest), (0, None));
     assert!(push.send("three").await.is_err());
     assert!(a.pull("jobs").await.is_err());
     assert!(a.wait_for_peers(9).await.is_err());
