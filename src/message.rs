@@ -171,7 +171,8 @@ impl Delivery {
         self.answer(State::Nacked);
     }
 
-    /// It failed, and goes out again after `delay`, to the millisecond; zero is at once.
+    /// It failed, and goes out again after `delay`, to the millisecond; zero is at once. The longest is 2^32 - 1 ms, some
+    /// 49 days: what is above counts as that.
     pub fn nack_after(mut self, delay: Duration) {
         self.answer_with(State::Nacked, Detail::Delay(delay));
     }

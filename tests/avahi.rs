@@ -118,10 +118,9 @@ const SCRIPT: &str = "
     mount -t tmpfs tmpfs /run && mkdir /run/avahi-daemon || exit 1
     PATH=$PATH:/usr/sbin
     export DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/bus
-    dbus-daemon --config-file=bus.conf --nofork &
-    until [ -S /run/bus ]; do sleep 0.05; done
-    avahi-daemon --no-drop-root --no-chroot --no-rlimits --file=avahi.conf 2>avahi.log &
-    until avahi-browse --all --terminate >/dev/null 2>&1; do sleep 0.05; done
+    # Each goes into the background once it serves.
+    dbus-daemon --config-file=bus.conf --fork &&
+        avahi-daemon --daemonize --no-drop-root --no-chroot --no-rlimits --file=avahi.conf || exit 1
     exec avahi-browse --parsable --resolve _meshmq._udp
 ";
 const BUS: &str = "

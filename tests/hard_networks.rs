@@ -47,6 +47,7 @@ fn source() {
         node.wait_for_peers(role.arg(1)).await.unwrap();
         push.wait_for_pullers(1).await.unwrap();
         role.say("linked");
+        // The pace is the load: nobody waits by it for anything.
         let (mut told, mut tick, mut next) = (told(), tokio::time::interval(EVERY), 0_u64);
         loop {
             tokio::select! {

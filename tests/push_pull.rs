@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use meshmq::{Builder, HandleError, SendErrorKind};
 use rustix::process::Signal;
-use support::{PATIENCE, Place, Process, Role, address, run, until};
+use support::{PATIENCE, Place, Process, Role, address, hear_until, run, until};
 
 /// A role: takes messages and says `number attempt redelivered` of each. Arguments: prefetch (0: automatic), `ack` or
 /// `hold`, and how it meets others.
@@ -89,14 +89,10 @@ fn job(line: &str) -> (u64, u32, bool) {
 
 /// Hears pullers until every number below `count` was handed out; how often each was, and how often flagged.
 fn hear_all(pullers: &[&Process], count: u64, seen: &mut BTreeMap<u64, (u32, u32)>) {
-    let end = Instant::now() + PATIENCE * 2;
-    while (seen.len() as u64) < count {
-        assert!(Instant::now() < end, "{} of {count} were handed out", seen.len());
-        for puller in pullers {
-            note(puller.heard(), seen);
-        }
-        std::thread::yield_now();
-    }
+    hear_until(PATIENCE * 2, || {
+        pullers.iter().for_each(|puller| note(puller.heard(), seen));
+        seen.len() as u64 >= count
+    });
 }
 
 fn note(lines: Vec<String>, seen: &mut BTreeMap<u64, (u32, u32)>) {
@@ -235,12 +231,10 @@ fn a_stopped_or_killed_pusher_harms_nobody_else() {
     stopped.hear_this("flushed");
     let mut seen = BTreeMap::new();
     hear_all(&[&puller], 101_000, &mut seen);
-    let end = Instant::now() + PATIENCE;
-    while seen.range(2_000_000..).count() < 100_000 || seen.range(..1000).count() < 1000 {
-        assert!(Instant::now() < end);
+    hear_until(PATIENCE, || {
         note(puller.heard(), &mut seen);
-        std::thread::yield_now();
-    }
+        seen.range(2_000_000..).count() >= 100_000 && seen.range(..1000).count() >= 1000
+    });
 }
 
 #[test]
@@ -268,7 +262,7 @@ fn an_applications_blocked_runtime_loses_no_link() {
         let push = node.push("jobs").await.unwrap();
         push.wait_for_pullers(1).await.unwrap();
         push.send(body(0, 8)).handled().await.unwrap();
-        // The application keeps its thread to itself, longer than any silence is borne.
+        // The application keeps its thread to itself, longer than any silence is borne: the time is what this is about.
         let end = Instant::now() + Duration::from_secs(10);
         while Instant::now() < end {
             std::hint::spin_loop();

@@ -124,7 +124,7 @@ pub(crate) struct PullArgs {
 /// Where nobody else is there the exit code is 3, or 4 when everybody has refused.
 ///
 /// OLDEST is how long the oldest message that is not settled has waited; FULL how much of its bound a socket uses. IN/S and
-/// HANDLED/S are messages a second. RETURNED, FAILED and the like count since a socket was opened, and are shown where
+/// HANDLED/S are messages a second. RETURNED, NACKED and the like count since a socket was opened, and are shown where
 /// there is something to count.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {

@@ -9,7 +9,7 @@ use std::net::UdpSocket;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
-use common::{Ended, Process, User, run};
+use common::{Ended, Process, User, run, skip};
 
 /// Ends with this code, prints nothing, and says all of this.
 #[track_caller]
@@ -139,7 +139,7 @@ fn a_runtime_folder_that_others_can_enter() {
 #[test]
 fn a_runtime_folder_of_another_user() {
     if !rustix::process::geteuid().is_root() {
-        return eprintln!("skipped: only root can make a folder another user's");
+        return skip("a_runtime_folder_of_another_user", "only root can make a folder another user's");
     }
     let user = User::new();
     let folder = user.runtime().join("meshmq");
@@ -161,8 +161,8 @@ fn a_runtime_folder_of_another_user() {
         export M=/mnt/m HOME=/mnt XDG_CONFIG_HOME=/mnt/config XDG_RUNTIME_DIR=/mnt/runtime
         $M pull jobs -n 1 & echo job | $M push jobs && wait && stat -c '%n %a' /tmp/meshmq-0";
     let ended = run(&mut user.unshared(both), "");
-    if ended.code == Some(99) {
-        return eprintln!("skipped: nothing can be mounted here");
+    if ended.code == Some(99) || ended.stderr.contains("unshare:") {
+        return skip("a_runtime_folder_of_another_user", &format!("nothing can be mounted: {}", ended.stderr));
     }
     assert_eq!((ended.code, &ended.stdout[..]), (Some(0), "job\n/tmp/meshmq-0 700\n"), "{}", ended.stderr);
     assert_eq!(fs::read_dir(user.runtime()).unwrap().count(), 0);
@@ -176,7 +176,7 @@ fn a_full_disk_when_the_key_is_made() {
         $M push jobs; echo code $? >&2; ls -AR \"$XDG_CONFIG_HOME\"";
     let ended = run(&mut user.unshared(full), "job\n");
     if ended.code == Some(99) || ended.stderr.contains("unshare:") {
-        return eprintln!("skipped: nothing can be mounted here");
+        return skip("a_full_disk_when_the_key_is_made", &format!("nothing can be mounted: {}", ended.stderr));
     }
     for word in ["cannot make the key file", "mesh.key", "No space left on device", "MESHMQ_KEY_FILE", "code 1"] {
         assert!(ended.stderr.contains(word), "{word:?} is not in {:?}", ended.stderr);

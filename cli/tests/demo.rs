@@ -238,3 +238,16 @@ fn little_text_is_enough() {
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
+
+#[test]
+fn the_documentation_is_counted_in_time() {
+    let user = User::new();
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
+    let started = std::time::Instant::now();
+    let ended = run(&mut user.meshmq(&["demo", docs]), "");
+    let took = started.elapsed();
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("It holds: "), "{}", ended.stdout);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    nothing_is_left(&user, &pids(&ended.stdout));
+}

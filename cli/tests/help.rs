@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::terminal::{Terminal, plain};
-use common::{User, run};
+use common::{User, run, skip};
 
 const COMMANDS: [&str; 7] = ["push", "pull", "ls", "key", "demo", "completions", "man"];
 
@@ -130,7 +130,7 @@ fn rendered(page: &Path) -> Option<String> {
         }
         Err(error) => {
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
-            eprintln!("SKIPPED: there is no groff to show {}", page.display());
+            skip("manual_pages_are_written_and_can_be_read", &format!("no groff can show {}", page.display()));
             None
         }
     }

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod leaving;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use self::turns::{turns, until};
 use super::pace::Pace;
 use super::*;
 use crate::discovery::{Advert, Finder, Found, Source};
@@ -59,6 +61,7 @@ impl Source for Board {
 
 fn world(board: Option<&Board>) -> Env {
     let mut env = Env::real(Handle::current());
+    env.runtime = turns::told_by(env.runtime);
     env.sources = board.map(|board| Arc::new(board.clone()) as Arc<dyn Source>).into_iter().collect();
     env
 }
@@ -102,12 +105,6 @@ fn alone(test: &str) {
     let alone = std::process::Command::new(program).args(["--exact", "--ignored", test]).output().unwrap();
     let said = String::from_utf8_lossy(&alone.stdout);
     assert!(alone.status.success() && said.contains("1 passed"), "{said}");
-}
-
-async fn until(node: &Node, condition: impl Fn() -> bool) {
-    while !condition() {
-        node.host.hall.env.sleep(Duration::from_millis(2)).await;
-    }
 }
 
 /// Says that somebody is where nobody is, tells of the doubts that come of it, and then the truth.
@@ -211,9 +208,7 @@ async fn processes_of_one_host_meet_in_a_folder_and_notice_an_end_at_once() {
     )
     .await;
     for node in &nodes[..7] {
-        while node.peers().len() > 6 {
-            tokio::task::yield_now().await;
-        }
+        node.host.hall.links.subscribe().wait_for(|links| *links == 6).await.unwrap();
     }
 }
 
@@ -226,11 +221,12 @@ async fn a_fixed_peer_may_start_later_and_restart() {
     drop(listener);
     let early = node(&key).env(world(None)).peer(&at.to_string()).await.unwrap();
     for round in 0..3 {
+        let mut turns = turns();
         let late = loop {
             // The port is free once the tasks of the one before have let go of it.
             match node(&key).env(world(None)).listen(at).await {
                 Ok(node) => break node,
-                Err(JoinError::Listen(_)) => tokio::task::yield_now().await,
+                Err(JoinError::Listen(_)) => turns.next().await,
                 Err(error) => panic!("{error}"),
             }
         };
@@ -238,7 +234,7 @@ async fn a_fixed_peer_may_start_later_and_restart() {
         early.wait_for_peers(1).await.unwrap();
         assert_eq!(late.peers()[0].id, early.id(), "round {round}");
         late.shutdown(Duration::ZERO).await;
-        until(&early, || early.peers().is_empty()).await;
+        until(|| early.peers().is_empty()).await;
     }
 }
 
@@ -257,13 +253,13 @@ async fn one_known_peer_is_enough_and_may_leave() {
     }
     seed.shutdown(Duration::ZERO).await;
     for (node, other) in [(&a, &b), (&b, &a)] {
-        until(node, || node.peers().iter().all(|peer| peer.id != seed.id())).await;
+        until(|| node.peers().iter().all(|peer| peer.id != seed.id())).await;
         assert!(node.peers().iter().any(|peer| peer.id == other.id()));
     }
     assert!(deaf[0].peers().iter().all(|peer| peer.id != deaf[1].id()), "they do not listen to what they are told");
     // Who comes later is met by way of any of them.
     let late = node(&key).env(world(None)).peer(&b.local_addr().to_string()).await.unwrap();
-    until(&late, || late.peers().iter().any(|peer| peer.id == a.id())).await;
+    until(|| late.peers().iter().any(|peer| peer.id == a.id())).await;
 }
 
 #[tokio::test]
@@ -275,7 +271,7 @@ async fn two_nodes_that_dial_each_other_end_with_one_link() {
         node.host.hall.handle_found(0, Found::Seen { node: None, incarnation: None, addresses });
     }
     for round in 0..200 {
-        until(&a, || have_one_link([&a, &b])).await;
+        until(|| have_one_link([&a, &b])).await;
         assert_eq!((a.peers().len(), b.peers().len()), (1, 1), "round {round}");
         // One end, or both at once, lose it.
         for node in [&a, &b].into_iter().take(1 + round % 2) {
@@ -289,7 +285,7 @@ async fn two_nodes_that_dial_each_other_end_with_one_link() {
             drop(state);
             hall.changed.notify_one();
         }
-        until(&a, || !have_one_link([&a, &b])).await;
+        until(|| !have_one_link([&a, &b])).await;
     }
 }
 
@@ -316,7 +312,7 @@ async fn a_peer_that_restarts_with_its_identity_replaces_its_dead_link() {
         env.random = Arc::new(SameIdentity(AtomicBool::new(false), env.random));
         let node = node(&key).env(env).peer(&steady.local_addr().to_string()).await.unwrap();
         node.wait_for_peers(1).await.unwrap();
-        until(&steady, || steady.metrics().links_opened > life && have_one_link([&steady, &node])).await;
+        until(|| steady.metrics().links_opened > life && have_one_link([&steady, &node])).await;
         assert_eq!(steady.peers()[0].id, node.id());
         // Dead without a word: its sockets stay, and nothing of it runs any more.
         node.host.hall.over.cancel();
@@ -397,6 +393,9 @@ async fn a_shut_down_node_says_goodbye_and_hands_back_what_nobody_took() {
     let bodies: Vec<_> = undelivered.into_iter().map(|message| (message.channel, message.body)).collect();
     assert_eq!(bodies, [("jobs".into(), "one".into()), ("jobs".into(), "two".into())]);
     assert!(second.is_empty());
+    let metrics = push.metrics();
+    assert_eq!((metrics.accepted, metrics.queued, metrics.in_flight, metrics.handed_back), (2, 0, 0, 2));
+    assert_eq!((metrics.bytes, metrics.oldest), (0, None));
     assert!(push.send("three").await.is_err());
     assert!(a.pull("jobs").await.is_err());
     assert!(a.wait_for_peers(9).await.is_err());

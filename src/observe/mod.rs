@@ -48,7 +48,7 @@ pub enum SocketFigures {
 
 /// Figures of a push socket since it was opened.
 ///
-/// `accepted` is always the sum of `queued`, `in_flight`, `handled`, `rejected` and `exhausted`.
+/// `accepted` is always the sum of `queued`, `in_flight`, `handled`, `rejected`, `exhausted` and `handed_back`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PushMetrics {
@@ -64,6 +64,9 @@ pub struct PushMetrics {
     pub rejected: u64,
     /// Of these: failed too often.
     pub exhausted: u64,
+    /// Of these: given back to the application when the node ended, by [`Node::shutdown`](crate::Node::shutdown). Of a
+    /// node that was dropped: lost.
+    pub handed_back: u64,
     /// Bytes of headers and bodies queued and in flight.
     pub bytes: u64,
     /// The most messages that may be queued and in flight.
@@ -102,6 +105,9 @@ pub struct PullerMetrics {
 }
 
 /// Figures of a pull socket since it was opened.
+///
+/// An answer counts from the moment that the application gives it, before the pusher has heard of it. `handed` is always
+/// the sum of `in_hand`, `acked`, `nacked`, `rejected` and `orphaned`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PullMetrics {
@@ -125,7 +131,8 @@ pub struct PullMetrics {
     pub rejected: u64,
     /// Messages given back without having been handed out.
     pub returned: u64,
-    /// Messages whose link was lost while they were in hand.
+    /// Messages whose link was lost while they were in hand, unanswered; an answer that comes afterwards counts at the
+    /// pusher alone.
     pub orphaned: u64,
     /// Each pusher.
     pub pushers: Vec<PusherMetrics>,

@@ -148,7 +148,12 @@ const PUSH: &[Figure<PushMetrics>] = &[
     figure("messages_handled", "Messages that a worker acknowledged", Value::Counter(|push| push.handled)),
     figure("messages_rejected", "Messages that a worker rejected for ever", Value::Counter(|push| push.rejected)),
     figure("messages_exhausted", "Messages that failed too often", Value::Counter(|push| push.exhausted)),
-    figure("messages_failed", "Answers that said a message failed", Value::Counter(|push| push.nacked)),
+    figure(
+        "messages_handed_back",
+        "Messages that the application was given back when the node ended",
+        Value::Counter(|push| push.handed_back),
+    ),
+    figure("messages_nacked", "Answers that said a message failed", Value::Counter(|push| push.nacked)),
     figure(
         "messages_returned",
         "Messages that came back without having been handed out",
@@ -181,7 +186,7 @@ const PULL: &[Figure<PullMetrics>] = &[
     figure("messages_received", "Messages that arrived", Value::Counter(|pull| pull.received)),
     figure("messages_handed_out", "Messages that the application was handed", Value::Counter(|pull| pull.handed)),
     figure("messages_acknowledged", "Answers that were acknowledgements", Value::Counter(|pull| pull.acked)),
-    figure("messages_failed", "Answers that said a message failed", Value::Counter(|pull| pull.nacked)),
+    figure("messages_nacked", "Answers that said a message failed", Value::Counter(|pull| pull.nacked)),
     figure(
         "messages_rejected",
         "Answers that said a message must never be delivered again",

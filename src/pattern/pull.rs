@@ -22,7 +22,7 @@ use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::lane::PullLane;
 use self::late::{Late, LateAnswers};
-use super::batch::{Batch, Draft, Entry};
+use super::batch::{Batch, Draft, Entry, State};
 use super::lane::LanePeer;
 use super::push::{LaneKey, lock};
 use super::slots::Slots;
@@ -76,6 +76,43 @@ pub(crate) struct PullCounts {
     pub(crate) returned: u64,
     /// In hand when their lane was lost.
     pub(crate) orphaned: u64,
+}
+
+impl PullCounts {
+    fn add(&mut self, more: &Self) {
+        let Self { received, handed, acked, nacked, rejected, returned, orphaned } = more;
+        self.received += received;
+        self.handed += handed;
+        self.acked += acked;
+        self.nacked += nacked;
+        self.rejected += rejected;
+        self.returned += returned;
+        self.orphaned += orphaned;
+    }
+
+    /// So many more answers of this kind.
+    fn answered(&mut self, state: State, count: u64) {
+        *match state {
+            State::Acked => &mut self.acked,
+            State::Nacked => &mut self.nacked,
+            State::Rejected => &mut self.rejected,
+            _ => &mut self.returned,
+        } += count;
+    }
+}
+
+/// All that is told of a socket.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) counts: PullCounts,
+    /// Not handed out yet.
+    pub(crate) waiting: u64,
+    /// Handed out over lanes that live, and unanswered.
+    pub(crate) in_hand: u64,
+    /// When the oldest message arrived that is unanswered.
+    pub(crate) oldest: Option<Instant>,
+    /// Each lane's sender, with what it has sent and what is unanswered of it.
+    pub(crate) lanes: Vec<(NodeId, u64, u64)>,
 }
 
 /// Nothing can be received any more.
@@ -285,43 +322,27 @@ impl Inbox {
         lock(&self.shared).lanes.len()
     }
 
-    /// What became of messages so far; what waits to be handed out; what is in hand on live lanes.
-    pub(crate) fn figures(&self) -> (PullCounts, u64, u64) {
-        let (mut counts, lanes) = {
-            let control = lock(&self.shared);
-            (control.counts, control.lanes.values().cloned().collect::<Vec<_>>())
-        };
-        let mut unanswered = 0;
-        for lane in &lanes {
-            let work = lock(&lane.work);
-            counts.received += work.splitter.received();
-            unanswered += work.splitter.received() - work.answered;
+    /// Exact figures of now: also of answers that no writer has looked at.
+    pub(crate) fn figures(&self) -> Figures {
+        let lanes: Vec<_> = lock(&self.shared).lanes.values().cloned().collect();
+        // All at once, so that nothing is counted twice or not at all: no lane is read or written meanwhile, and nothing
+        // is handed out.
+        let works: Vec<_> = lanes.iter().map(|lane| (lane, lock(&lane.work))).collect();
+        let queue = lock(&self.queue);
+        let shared = lock(&self.shared);
+        let mut figures = Figures { counts: shared.counts, ..Figures::default() };
+        figures.counts.handed = queue.handed;
+        for (lane, work) in works.iter().filter(|(lane, _)| shared.lanes.contains_key(&lane.key)) {
+            let received = work.splitter.received();
+            let in_hand = work.count_answers(&mut figures.counts);
+            let waiting = work.waiting();
+            figures.counts.received += received;
+            figures.in_hand += in_hand;
+            figures.waiting += waiting;
+            figures.oldest = figures.oldest.into_iter().chain(work.oldest()).min();
+            figures.lanes.push((lane.peer.node, received, waiting + in_hand));
         }
-        counts.handed = lock(&self.queue).handed;
-        let answered = counts.acked + counts.nacked + counts.rejected;
-        let in_hand = counts.handed.saturating_sub(answered + counts.orphaned);
-        (counts, unanswered.saturating_sub(in_hand), in_hand)
-    }
-
-    /// When the oldest message arrived that is not answered.
-    pub(crate) fn oldest(&self) -> Option<Instant> {
-        let lanes: Vec<_> = lock(&self.shared).lanes.values().cloned().collect();
-        let oldest = |lane: &Arc<LaneIn>| {
-            let work = lock(&lane.work);
-            let batch = work.batches.values().next().map(|watched| watched.at);
-            batch.or_else(|| work.held.front().map(|draft| draft.at))?
-        };
-        lanes.iter().filter_map(oldest).min()
-    }
-
-    /// Each lane's sender, with what it has sent and what is unanswered of it.
-    pub(crate) fn lanes(&self) -> Vec<(NodeId, u64, u64)> {
-        let lanes: Vec<_> = lock(&self.shared).lanes.values().cloned().collect();
-        let figures = |lane: &Arc<LaneIn>| {
-            let work = lock(&lane.work);
-            (lane.peer.node, work.splitter.received(), work.splitter.received() - work.answered)
-        };
-        lanes.iter().map(figures).collect()
+        figures
     }
 
     fn publish(&self, batch: Arc<Batch>) {

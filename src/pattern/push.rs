@@ -95,6 +95,8 @@ pub(crate) struct Counts {
     pub(crate) handled: u64,
     pub(crate) rejected: u64,
     pub(crate) exhausted: u64,
+    /// Unsettled when the node ended.
+    pub(crate) handed_back: u64,
     /// Dispatches beyond the first.
     pub(crate) redelivered: u64,
     pub(crate) nacked: u64,

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::batch::{Batch, Detail, State};
 use super::lane::{LaneEnd, LanePeer};
-use super::pull::{Inbox, PullLane};
-use super::push::{Amount, Flight, Intake, LaneKey, Outcome, lock};
+use super::pull::{Figures, Inbox, PullLane};
+use super::push::{Amount, Counts, Flight, Intake, LaneKey, Outcome, lock};
 use super::waiters::Ticket;
 use crate::id::{NodeId, SocketId};
 use crate::message::NewMessage;
@@ -249,9 +249,11 @@ impl World {
         assert!(used.messages <= bound.messages && used.bytes <= bound.bytes, "{used:?} of {bound:?}");
         assert!(flight.in_flight() + reserved <= used.messages);
         for inbox in &self.inboxes {
-            let (counts, waiting, in_hand) = inbox.figures();
+            let Figures { counts, waiting, in_hand, .. } = inbox.figures();
             assert!(self.prefetch.is_none_or(|prefetch| waiting + in_hand <= prefetch), "more than was asked for");
             assert!(counts.received >= waiting + in_hand);
+            let answered = counts.acked + counts.nacked + counts.rejected;
+            assert_eq!(counts.handed, answered + in_hand + counts.orphaned, "each is in hand until it is answered");
         }
         assert_eq!(counts.rejected + counts.exhausted, self.pusher.dead.len() as u64);
         assert!(counts.handled as usize <= self.acked.len(), "handled is what an application acknowledged");
@@ -270,6 +272,9 @@ impl World {
         let settled: BTreeSet<u64> = self.pusher.settled.iter().map(|(sequence, _)| *sequence).collect();
         let rest: Vec<u64> = (0..self.next).filter(|sequence| !settled.contains(sequence)).collect();
         assert_eq!(back, rest);
+        let Counts { handled, rejected, exhausted, handed_back, .. } = self.pusher.flight.counts;
+        assert_eq!(handed_back, rest.len() as u64);
+        assert_eq!(handled + rejected + exhausted + handed_back, self.next, "each accepted message is counted once");
     }
 
     /// Everything heals, workers acknowledge: in the end nothing is owed and nothing was lost.

@@ -8,7 +8,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use meshmq::{Builder, MeshKey, Node};
@@ -106,16 +107,21 @@ impl Place {
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, said) = channel();
+        let (running, ended) = channel();
         std::thread::spawn(move || {
+            // Dropped with the end of its output.
+            let _running: std::sync::mpsc::Sender<()> = running;
             for line in stdout.lines().map_while(Result::ok) {
                 if let Some(said) = line.split('\u{2}').nth(1)
-                    && sender.send(said.to_owned()).is_err()
                 {
-                    break;
+                    // Nobody may listen any more.
+                    let _ = sender.send(said.to_owned());
+                    *WORDS.lock().unwrap() += 1;
+                    SAID.notify_all();
                 }
             }
         });
-        Process { stdin: child.stdin.take(), child, said }
+        Process { stdin: child.stdin.take(), child, said, ended }
     }
 }
 
@@ -124,6 +130,26 @@ pub struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
     said: Receiver<String>,
+    ended: Receiver<()>,
+}
+
+/// How many lines all processes together have said, and that it was one more.
+static WORDS: Mutex<u64> = Mutex::new(0);
+static SAID: Condvar = Condvar::new();
+
+/// Hears what processes say until it is enough.
+pub fn hear_until(time: Duration, mut is_enough: impl FnMut() -> bool) {
+    let end = Instant::now() + time;
+    loop {
+        let before = *WORDS.lock().unwrap();
+        if is_enough() {
+            return;
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        let silent = |words: &mut u64| *words == before;
+        let (_words, silence) = SAID.wait_timeout_while(WORDS.lock().unwrap(), left, silent).unwrap();
+        assert!(!silence.timed_out(), "it is not enough after {time:?}");
+    }
 }
 
 impl Process {
@@ -184,14 +210,9 @@ impl Process {
 
     pub fn wait(&mut self) -> std::process::ExitStatus {
         self.stdin = None;
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < end, "the process does not end");
-            std::thread::yield_now();
-        }
+        let ended = self.ended.recv_timeout(PATIENCE);
+        assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "the process does not end");
+        self.child.wait().unwrap()
     }
 }
 
@@ -208,7 +229,9 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(PATIENCE * 4, test).await.expect("the test takes too long") })
 }
 
-/// Waits until it holds.
+/// Waits until it holds. This is for figures, which nobody tells of when they change, and for a span of time that is itself
+/// what a test is about: it looks again whenever all others have had their turn, and does not sleep. Where there is an
+/// event or a line of output, tests wait for that.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {

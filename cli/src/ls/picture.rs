@@ -170,7 +170,7 @@ fn socket_table(nodes: &[NodeSnapshot], names: &Names) -> Table {
         "HANDLED",
         "REDELIVERED",
         "RETURNED",
-        "FAILED",
+        "NACKED",
         "REJECTED",
         "EXHAUSTED",
     ]);

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::UdpSocket;
-use std::sync::atomic::AtomicU64;
 
 use bytes::BytesMut;
 use quinn::{RecvStream, SendStream};
@@ -268,7 +267,7 @@ async fn hostile_members_beside_honest_work() {
     let (push, pull) = (honest.push("jobs").await.unwrap(), victim.pull("jobs").await.unwrap());
     push.wait_for_pullers(1).await.unwrap();
 
-    let done = AtomicU64::new(0);
+    let done = watch::Sender::new(0_u64);
     let work = async {
         loop {
             let job = honest.host.hall.env.timeout(Duration::from_secs(30), async {
@@ -277,7 +276,7 @@ async fn hostile_members_beside_honest_work() {
                 push.flush().await.unwrap();
             });
             job.await.expect("honest work goes on");
-            done.fetch_add(1, Ordering::Relaxed);
+            done.send_modify(|done| *done += 1);
         }
     };
     let harm = async {
@@ -293,14 +292,14 @@ async fn hostile_members_beside_honest_work() {
             for which in 0..FLOODS {
                 let den = Den::new(&key);
                 let mut hostile = Hostile::linked(&den, &victim).await;
-                let jobs = done.load(Ordering::Relaxed);
+                let jobs = *done.borrow();
                 flood(&mut hostile, which).await;
-                until(&victim, || done.load(Ordering::Relaxed) > jobs + 1).await;
+                done.subscribe().wait_for(|done| *done > jobs + 1).await.unwrap();
                 hostile.say(Control::Goodbye { reason: String::new() }).await;
-                until(&victim, || victim.peers().len() == 1).await;
+                until(|| victim.peers().len() == 1).await;
             }
             // Those whom one of them has talked of are still dialled, so many at a time.
-            until(&victim, || tasks() <= idle + 256).await;
+            until(|| tasks() <= idle + 256).await;
             let grown = resident().saturating_sub(before);
             assert!(round == 0 || grown < 32 << 20, "{grown} bytes more than before");
         }
@@ -310,7 +309,7 @@ async fn hostile_members_beside_honest_work() {
         () = harm => {}
         () = work => {}
     }
-    assert!(done.load(Ordering::Relaxed) > 20);
+    assert!(*done.borrow() > 20);
     assert_eq!(victim.peers()[0].id, honest.id(), "its link was never lost");
     assert_eq!(honest.metrics().links_opened, 1);
 }
@@ -325,10 +324,10 @@ async fn a_table_full_of_hearsay_keeps_nobody_out() {
         let peers = vec![PeerEntry { node: stranger(number), addresses: vec![(Ipv4Addr::LOCALHOST, 9).into()] }];
         hostile.say(Control::Peers(Peers { peers })).await;
     }
-    until(&victim, || victim.host.hall.lock().peers.len() == MAX_PEERS).await;
+    until(|| victim.host.hall.lock().peers.len() == MAX_PEERS).await;
     let newcomer = node(&key).env(world(None)).peer(&victim.local_addr().to_string()).await.unwrap();
     newcomer.wait_for_peers(1).await.unwrap();
-    until(&victim, || victim.peers().iter().any(|peer| peer.id == newcomer.id())).await;
+    until(|| victim.peers().iter().any(|peer| peer.id == newcomer.id())).await;
     assert!(victim.host.hall.lock().peers.len() <= MAX_PEERS);
 }
 
@@ -341,13 +340,14 @@ async fn a_word_taken_back_and_said_again_causes_no_flood_of_dials() {
     let bystander = UdpSocket::bind(loopback()).unwrap();
     bystander.set_nonblocking(true).unwrap();
     let at = bystander.local_addr().unwrap();
+    let is_sought = || victim.host.hall.lock().peers.get(&stranger(1)).is_some_and(|peer| !peer.is_nowhere());
     let (mut dials, start) = (BTreeSet::new(), victim.host.hall.env.now());
     for _ in 0..200 {
         for addresses in [vec![at], Vec::new()] {
+            let said = !addresses.is_empty();
             let peers = vec![PeerEntry { node: stranger(1), addresses }];
             hostile.say(Control::Peers(Peers { peers })).await;
-            let heard = victim.host.hall.env.now();
-            until(&victim, || victim.host.hall.env.now() > heard + Duration::from_millis(1)).await;
+            until(|| is_sought() == said).await;
         }
         let mut packet = [0; 2048];
         while let Ok(length) = bystander.recv(&mut packet) {
@@ -366,15 +366,15 @@ async fn who_has_left_is_not_sought_on_the_word_of_one_that_is_gone_as_well() {
     let (leaver, teller) = (Den::new(&key), Den::new(&key));
     let mut leaves = Hostile::linked(&leaver, &node).await;
     leaves.say(Control::Goodbye { reason: "done".into() }).await;
-    until(&node, || node.peers().is_empty()).await;
+    until(|| node.peers().is_empty()).await;
     // Has not noticed yet that it has left, and never will.
     let mut dies = Hostile::linked(&teller, &node).await;
     let peers = vec![PeerEntry { node: leaver.node, addresses: vec![(Ipv4Addr::LOCALHOST, 9).into()] }];
     dies.say(Control::Peers(Peers { peers })).await;
     let is_sought = || node.host.hall.lock().peers.get(&leaver.node).is_some_and(|peer| !peer.is_nowhere());
-    until(&node, is_sought).await;
+    until(is_sought).await;
     dies.connection.close(CloseCode::Done, "");
-    until(&node, || node.peers().is_empty()).await;
+    until(|| node.peers().is_empty()).await;
     assert!(!is_sought());
 }
 

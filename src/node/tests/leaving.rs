@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use tokio::sync::Notify;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::*;
@@ -12,11 +13,12 @@ use crate::pattern::push::lock;
 
 /// What was logged on this thread.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+struct Log(Arc<Mutex<Vec<u8>>>, Arc<Notify>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         lock(&self.0).extend_from_slice(bytes);
+        self.1.notify_one();
         Ok(bytes.len())
     }
 
@@ -34,6 +36,12 @@ impl Log {
     fn has(&self, part: &str) -> bool {
         String::from_utf8_lossy(&lock(&self.0)).contains(part)
     }
+
+    async fn says(&self, part: &str) {
+        while !self.has(part) {
+            self.1.notified().await;
+        }
+    }
 }
 
 /// In a process of its own: whether anybody listens to a place that logs is decided for a whole process.
@@ -48,7 +56,7 @@ async fn a_node_is_dropped_on_a_runtime_of_its_own() {
     let (log, key) = (Log::default(), key());
     let _logging = log.begin();
     let board = Board::default();
-    let watcher = on_board(&key, &board).await;
+    let _watcher = on_board(&key, &board).await;
     let node = node(&key).env(world(Some(&board))).linger(Duration::from_millis(50)).on_current_runtime();
     let node = node.await.unwrap();
     let push = node.push("jobs").await.unwrap();
@@ -63,7 +71,7 @@ async fn a_node_is_dropped_on_a_runtime_of_its_own() {
     }
     drop((push, node));
     assert!(log.has("owes accepted messages: it drains in the background"));
-    until(&watcher, || log.has("lost=3")).await;
+    log.says("lost=3").await;
 }
 
 #[tokio::test]

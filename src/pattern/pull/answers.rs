@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 use std::time::Instant;
 
-use super::{Inbox, LaneIn, Late, Watched, Work};
+use super::{Inbox, LaneIn, Late, PullCounts, Watched, Work};
 use crate::id::NodeId;
 use crate::pattern::batch::{Batch, Detail, Mark, State};
 use crate::pattern::push::lock;
@@ -56,6 +56,13 @@ impl LaneIn {
         let Mark { attempt, .. } = batch.mark(index);
         let sequence = batch.sequence(index);
         self.inbox.remember(self.peer.node, self.epoch, Late { sequence, attempt, state, reason });
+    }
+}
+
+impl Watched {
+    /// How many of its entries are handed out.
+    fn claimed(&self) -> u32 {
+        self.batch.claimed.load(Acquire).min(self.end)
     }
 }
 
@@ -171,6 +178,36 @@ impl Work {
         }
     }
 
+    /// Counts the answers that the writer has not looked at; how many messages are in hand.
+    pub(super) fn count_answers(&self, counts: &mut PullCounts) -> u64 {
+        let mut in_hand = 0;
+        for watched in self.batches.values() {
+            for index in watched.front..watched.claimed() {
+                match watched.batch.state(index) {
+                    State::Open => in_hand += 1,
+                    State::Told => {}
+                    state => counts.answered(state, 1),
+                }
+            }
+        }
+        in_hand
+    }
+
+    /// How many messages wait to be handed out.
+    pub(super) fn waiting(&self) -> u64 {
+        let held: usize = self.held.iter().map(|draft| draft.entries.len()).sum();
+        held as u64 + self.batches.values().map(|watched| u64::from(watched.end - watched.claimed())).sum::<u64>()
+    }
+
+    /// When the first message arrived that is not answered.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let mut open = self.batches.values().filter(|watched| {
+            let claimed = watched.claimed();
+            claimed < watched.end || (watched.front..claimed).any(|index| watched.batch.state(index) == State::Open)
+        });
+        open.next().map(|watched| watched.at).or_else(|| self.held.front().map(|draft| draft.at))?
+    }
+
     /// A batch is answered in full: its vectors serve the next one.
     fn forget(&mut self, number: u64) {
         let batch = self.batches.remove(&number).and_then(|watched| Arc::into_inner(watched.batch));
@@ -187,13 +224,7 @@ impl Work {
             let mut control = lock(&lane.inbox.shared);
             let counts = &mut control.counts;
             for range in &answered {
-                let count = match range.state {
-                    State::Acked => &mut counts.acked,
-                    State::Nacked => &mut counts.nacked,
-                    State::Rejected => &mut counts.rejected,
-                    _ => &mut counts.returned,
-                };
-                *count += range.count;
+                counts.answered(range.state, range.count);
             }
         }
         for range in answered {
@@ -207,7 +238,7 @@ impl Work {
                 }
                 (State::Nacked | State::Returned, detail) => {
                     let delay = match detail {
-                        Some(Detail::Delay(delay)) => (delay.as_millis() as u64).min(u64::from(u32::MAX)) + 1,
+                        Some(Detail::Delay(delay)) => delay.as_millis().min(u128::from(u32::MAX)) as u64 + 1,
                         _ => 0,
                     };
                     let kind = if range.state == State::Nacked { to_sender::NACK } else { to_sender::RETURN };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use atomic_waker::AtomicWaker;
 use bytes::{Bytes, BytesMut};
 
-use super::{Inbox, LaneIn, Watched, Work};
+use super::{Inbox, LaneIn, PullCounts, Watched, Work};
 use crate::pattern::batch::{Batch, Draft, State};
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, Violation};
 use crate::pattern::push::lock;
@@ -158,30 +158,29 @@ impl LaneEnd for PullLane {
         // What is in hand may still be answered: it is told over the next lane to the same socket; so is what was answered
         // and not written. What was written on a link that had ended unnoticed is not told again: that work is done twice,
         // as work is whose answer was on its way.
-        let mut orphaned = 0;
+        let mut counts = PullCounts::default();
         for watched in std::mem::take(&mut work.batches).into_values() {
             let batch = &watched.batch;
             batch.arm();
             for index in 0..batch.claimed.load(Acquire) {
                 match batch.state(index) {
-                    State::Open => orphaned += 1,
+                    State::Open => counts.orphaned += 1,
                     State::Told => {}
                     _ if index < watched.front => {}
-                    _ => {
-                        orphaned += 1;
+                    state => {
+                        counts.answered(state, 1);
                         lane.answered_late(batch, index);
                     }
                 }
             }
         }
         work.held.clear();
-        let received = work.splitter.received();
-        drop(work);
+        counts.received = work.splitter.received();
+        // Still with the work in hand: who takes the figures finds it on the lane or here.
         let mut control = lock(&lane.inbox.shared);
-        control.counts.received += received;
-        control.counts.orphaned += orphaned;
+        control.counts.add(&counts);
         control.lanes.remove(&lane.key);
-        drop(control);
+        drop((control, work));
         lane.with_slots(|slots| slots.close(lane.key));
     }
 }

@@ -262,3 +262,78 @@ fn what_is_under_way_when_a_puller_closes_goes_back() {
     hears(&lane, message(b"sent before that was heard")).unwrap();
     assert_eq!(kinds()[0], to_sender::RETURN);
 }
+
+#[test]
+fn figures_are_exact_at_each_answer_before_any_writer_has_looked() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lane = open(&inbox, 7, false);
+    generous(&lane);
+    let seen = |counted: [u64; 4], [waiting, in_hand]: [u64; 2], has_oldest: bool| {
+        let figures = inbox.figures();
+        let counts = figures.counts;
+        assert_eq!([counts.acked, counts.nacked, counts.rejected, counts.orphaned], counted);
+        assert_eq!([figures.waiting, figures.in_hand], [waiting, in_hand]);
+        assert_eq!(counts.handed, counted.iter().sum::<u64>() + in_hand);
+        assert_eq!(figures.oldest.is_some(), has_oldest);
+        let told = figures.lanes.first().map_or(0, |(_, _, unanswered)| *unanswered);
+        assert_eq!(told, waiting + in_hand, "so the lane's own are");
+    };
+    hears(&lane, message(b"").repeat(3)).unwrap();
+    hears(&lane, message(b"").repeat(4)).unwrap();
+    seen([0, 0, 0, 0], [7, 0], true);
+    let [first, second, third, fourth, fifth] = [(); 5].map(|()| claim(&inbox));
+    seen([0, 0, 0, 0], [2, 5], true);
+    second.0.answer(second.1, State::Nacked);
+    seen([0, 1, 0, 0], [2, 4], true);
+    third.0.answer_with(third.1, State::Rejected, Detail::Reason("no".into()));
+    seen([0, 1, 1, 0], [2, 3], true);
+    // The writer looks at some, and changes no figure.
+    said(&lane);
+    seen([0, 1, 1, 0], [2, 3], true);
+    fourth.0.answer(fourth.1, State::Acked);
+    seen([1, 1, 1, 0], [2, 2], true);
+    first.0.answer(first.1, State::Acked);
+    seen([2, 1, 1, 0], [2, 1], true);
+    // What was answered is no orphan, also where the writer never told it.
+    lane.closed(Instant::now());
+    seen([2, 1, 1, 1], [0, 0], false);
+    fifth.0.answer(fifth.1, State::Acked);
+    seen([2, 1, 1, 1], [0, 0], false);
+
+    let next = open(&inbox, 8, false);
+    generous(&next);
+    hears(&next, message(b"")).unwrap();
+    let (batch, index) = claim(&inbox);
+    batch.answer(index, State::Acked);
+    seen([3, 1, 1, 1], [0, 0], false);
+}
+
+#[test]
+fn no_delay_is_longer_than_the_wire_takes_nor_comes_out_short() {
+    let most = u64::from(u32::MAX);
+    for (delay, told) in [
+        (Duration::ZERO, 0),
+        (Duration::from_millis(most - 1), most - 1),
+        (Duration::from_millis(most), most),
+        (Duration::from_millis(most + 1), most),
+        // In milliseconds a multiple of 2^64.
+        (Duration::from_secs(1 << 61), most),
+        (Duration::MAX, most),
+    ] {
+        let inbox = Inbox::new(None, MAX_MESSAGE);
+        let lane = open(&inbox, 7, false);
+        generous(&lane);
+        hears(&lane, message(b"")).unwrap();
+        let (batch, index) = claim(&inbox);
+        batch.answer_with(index, State::Nacked, Detail::Delay(delay));
+        let (mut said, mut heard) = (BytesMut::from(&said(&lane)[..]), None);
+        frame::answers(&mut said, |kind, payload| {
+            if kind == to_sender::NACK {
+                heard = Some(frame::Numbers::new(payload).next()?);
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(heard, Some(told + 1), "{delay:?}");
+    }
+}

@@ -13,6 +13,9 @@ use crate::pattern::segment::{Fresh, Segment};
 use crate::wire::frame::{self, Head, MAX_HEAD, Payload, own_flags, own_frame, to_receiver};
 use crate::wire::headers;
 
+#[cfg(test)]
+mod tests;
+
 /// How much of a lane may lie between the choice of the lane and QUIC: what lies there is bound too early.
 const OUTGOING: usize = 256 << 10;
 /// Messages that go out again leave in runs of at most so many.

@@ -180,6 +180,7 @@ impl Flight {
         self.delayed.clear();
         self.queued_fresh = 0;
         let contents: Vec<Content> = all.into_values().collect();
+        self.counts.handed_back += contents.len() as u64;
         self.effects.freed.add(contents.len() as u64, contents.iter().map(|content| content.size() as u64).sum());
         contents
     }

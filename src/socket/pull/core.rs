@@ -10,7 +10,7 @@ use crate::env::Env;
 use crate::observe::{PullMetrics, PusherMetrics, SocketFigures, SocketMetrics};
 use crate::pattern::content::Content;
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
-use crate::pattern::pull::{Inbox, PullLane};
+use crate::pattern::pull::{Figures, Inbox, PullLane};
 use crate::socket::connected::Connected;
 use crate::wire::control::{OpenLane, SocketKind};
 
@@ -25,22 +25,20 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn figures(&self) -> PullMetrics {
-        let (counts, waiting, in_hand) = self.inbox.figures();
+        let Figures { counts, waiting, in_hand, oldest, lanes } = self.inbox.figures();
         PullMetrics {
             received: counts.received,
             handed: counts.handed,
             waiting,
             in_hand,
             prefetch: self.prefetch.map(|messages| messages as u64),
-            oldest: self.inbox.oldest().map(|at| self.env.now().saturating_duration_since(at)),
+            oldest: oldest.map(|at| self.env.now().saturating_duration_since(at)),
             acked: counts.acked,
             nacked: counts.nacked,
             rejected: counts.rejected,
             returned: counts.returned,
             orphaned: counts.orphaned,
-            pushers: self
-                .inbox
-                .lanes()
+            pushers: lanes
                 .into_iter()
                 .map(|(node, received, unanswered)| PusherMetrics { node, received, unanswered })
                 .collect(),

@@ -350,14 +350,15 @@ impl Core {
         let intake = lock(&self.intake.0);
         let (counts, in_flight) = (board.flight.counts, board.flight.in_flight());
         let accepted = intake.next_sequence();
-        let settled = counts.handled + counts.rejected + counts.exhausted;
+        let over = counts.handled + counts.rejected + counts.exhausted + counts.handed_back;
         PushMetrics {
             accepted,
-            queued: accepted - settled - in_flight,
+            queued: accepted - over - in_flight,
             in_flight,
             handled: counts.handled,
             rejected: counts.rejected,
             exhausted: counts.exhausted,
+            handed_back: counts.handed_back,
             bytes: intake.used().bytes,
             bound_messages: intake.bound().messages,
             bound_bytes: intake.bound().bytes,
