@@ -84,6 +84,12 @@ impl Host {
         }
     }
 
+    /// How many of its tasks have not ended, in the life that it is in. One that was dropped at this instant may still be
+    /// counted: wait a moment first.
+    pub fn tasks(&self) -> usize {
+        self.0.tasks.count()
+    }
+
     /// Tasks, timers and the clock of the host's present life, for [`quinn::Endpoint::new_with_abstract_socket`].
     pub fn runtime(&self) -> Arc<dyn Runtime> {
         Arc::new(self.host_runtime())

@@ -46,6 +46,7 @@
 //! | `crypto.rs`, `random.rs` | where do keys and random numbers come from? |
 //! | `endpoint.rs` | what else of quinn must be seeded? |
 //! | `trace.rs` | what has happened, and was it the same? |
+//! | [`check`] | was every promise kept, and which traps were met? |
 //! | `mesh.rs`, `discovery.rs` | the world as meshmq takes it (feature `mesh`; nothing above needs it) |
 //!
 //! # What is the same again
@@ -62,6 +63,7 @@
 //! multicast, disks, clock skew and processing time: code takes no time, and everything that is due at one instant
 //! happens in that instant. A task that spins without ever waiting stops the world, as it would any runtime.
 
+pub mod check;
 mod clock;
 mod crypto;
 #[cfg(feature = "mesh")]

@@ -90,6 +90,12 @@ impl Tasks {
         }
     }
 
+    /// How many have not ended.
+    pub(crate) fn count(&self) -> usize {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().filter(|task| !task.is_finished()).count()
+    }
+
     fn add(&self, task: AbortHandle) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.len() == running.capacity() {

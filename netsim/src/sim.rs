@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use crate::check::sometimes;
 use crate::clock::{Clock, Timer};
 use crate::crypto;
 use crate::host::Host;
@@ -175,11 +176,13 @@ impl Builder {
     /// written to the standard error first.
     pub fn run<T: Send, F: Future<Output = T>>(self, scenario: impl FnOnce(Sim) -> F + Send) -> Run<T> {
         let subscriber = tracing::dispatcher::get_default(Clone::clone);
-        let work = || tracing::dispatcher::with_default(&subscriber, || self.run_here(scenario));
+        let work = || tracing::dispatcher::with_default(&subscriber, || (self.run_here(scenario), sometimes::take()));
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name(format!("seed {}", self.seed)).spawn_scoped(scope, work);
             let thread = thread.expect("the operating system has a thread left");
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let (run, visits) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            sometimes::add(visits);
+            run
         })
     }
 
