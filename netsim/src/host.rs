@@ -38,7 +38,7 @@ impl Host {
         let id = sim.network().add_host(name);
         let life = sim.network().life(id);
         let random = Mutex::new((life, life_stream(&sim, name, life)));
-        let tasks = Arc::new(Tasks::new(name.to_owned(), sim.failures()));
+        let tasks = Arc::new(Tasks::new(sim.subject(format!("host `{name}`"))));
         Self(Arc::new(Inner { sim, name: name.to_owned(), id, tasks, random }))
     }
 

@@ -69,6 +69,7 @@ mod crypto;
 #[cfg(feature = "mesh")]
 mod discovery;
 mod endpoint;
+mod failures;
 mod host;
 mod inbox;
 mod link;
@@ -76,12 +77,24 @@ mod link;
 mod mesh;
 mod network;
 mod random;
+mod run;
 mod runtime;
+mod same;
 mod sim;
 mod socket;
+mod source;
+#[doc(hidden)]
+pub mod suite;
 mod trace;
+mod units;
+mod watch;
 
 pub use host::Host;
 pub use link::Link;
-pub use sim::{Builder, Run, Sim, seeds};
+pub use meshmq_netsim_macros::test;
+pub use run::{Builder, Failed, Run};
+pub use same::assert_same;
+pub use sim::Sim;
+pub use suite::seeds;
 pub use trace::{Counts, Hash, Trace};
+pub use units::Units;
