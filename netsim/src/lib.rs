@@ -70,12 +70,14 @@ mod crypto;
 mod discovery;
 mod endpoint;
 mod failures;
+mod faults;
 mod host;
 mod inbox;
 mod link;
 #[cfg(feature = "mesh")]
 mod mesh;
 mod network;
+mod program;
 mod random;
 mod run;
 mod runtime;
@@ -89,6 +91,7 @@ mod trace;
 mod units;
 mod watch;
 
+pub use faults::{Every, Fault, Faults, RestartAfter, every, restart_after};
 pub use host::Host;
 pub use link::Link;
 pub use meshmq_netsim_macros::test;

@@ -3,13 +3,18 @@
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
 
 use crate::clock::Timer;
 use crate::failures::Failures;
+use crate::faults::Faults;
 use crate::host::Host;
 use crate::link::Link;
 use crate::network::Network;
+use crate::random;
 use crate::run::{Builder, Run};
 use crate::source;
 use crate::trace::Trace;
@@ -22,6 +27,8 @@ pub struct Sim {
     network: Arc<Network>,
     failures: Arc<Failures>,
     watch: Arc<Watch>,
+    /// How many faults were begun: each has chance of its own.
+    faults: Arc<AtomicU64>,
     #[cfg(feature = "mesh")]
     board: Arc<crate::discovery::Board>,
 }
@@ -35,6 +42,7 @@ impl Sim {
             seed,
             failures,
             watch,
+            faults: Arc::default(),
             #[cfg(feature = "mesh")]
             board: Arc::new(crate::discovery::Board::new(network.clone(), seed)),
             network,
@@ -148,6 +156,27 @@ impl Sim {
     /// What has happened up to now.
     pub fn trace(&self) -> Trace {
         self.network.trace()
+    }
+
+    /// What breaks by itself beside the scenario.
+    pub fn faults(&self) -> Faults {
+        Faults::new(self.clone())
+    }
+
+    /// Chance for one more fault.
+    pub(crate) fn faults_stream(&self) -> ChaCha20Rng {
+        let number = self.faults.fetch_add(1, Ordering::Relaxed);
+        random::stream(self.seed, &format!("fault {number}"))
+    }
+
+    /// `event` happens at this time.
+    pub(crate) fn at(&self, time: Duration, event: impl FnOnce() + Send + 'static) {
+        self.network.clock.at(time, event);
+    }
+
+    /// Runs a future on no host, until it or the scenario ends.
+    pub(crate) fn spawn_beside(&self, future: impl Future<Output = ()> + Send + 'static) {
+        drop(tokio::spawn(self.subject("the scenario").task(future)));
     }
 
     pub(crate) fn network(&self) -> &Arc<Network> {
