@@ -163,11 +163,7 @@ impl Builder {
 
     /// Waits for the run, and looks whether it is stuck: then it has failed, and ends by itself if it still can. The
     /// outer error: it can't.
-    fn attend<T>(
-        &self,
-        world: &OnceLock<Sim>,
-        ending: &Receiver<Ending<T>>,
-    ) -> Result<Result<Run<T>, Failed>, Failed> {
+    fn attend<T>(&self, world: &OnceLock<Sim>, ending: &Receiver<Ending<T>>) -> Result<Result<Run<T>, Failed>, Failed> {
         let wait = self.stuck_after / 4;
         let (mut instants, mut moved) = (0, Instant::now());
         loop {

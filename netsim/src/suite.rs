@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::check::sometimes::{self, Visits};
 use crate::run::{Builder, Failed, Run, trace_file};
 use crate::same;
 use crate::sim::Sim;
-use crate::trace::Trace;
+use crate::trace::{Hash, Trace};
 
 /// A test as [`netsim::test`](macro@crate::test) writes it down.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Test {
     pub time_limit: Option<Duration>,
     /// Whether the first seed runs twice, to see that it is the same again.
     pub again: bool,
+    /// What all runs together have to meet, as [`sometimes!`](crate::sometimes) marks it.
+    pub meets: &'static [&'static str],
     pub place: Place,
 }
 
@@ -78,9 +81,16 @@ impl Test {
         if let Some(failed) = results.failed() {
             panic!("{}", self.place.report(failed, &seeds));
         }
+        let hash = results.hash_of(first);
+        let missed = results.visits.missing(self.meets.iter().copied());
+        sometimes::add(results.visits);
+        if !missed.is_empty() && !matches!(wanted, Wanted::One(_)) {
+            let (path, missed) = (self.place.path(), missed.join("`, `"));
+            panic!("{path}: none of the seeds {seeds:?} has met `{missed}`: what is promised for that was not tried");
+        }
         if again {
             let other = run(first).unwrap_or_else(|failed| panic!("{}", self.place.report(&failed, &seeds)));
-            if results.hash_of(first) != Some(other.trace.hash) {
+            if hash != Some(other.trace.hash) {
                 let run =
                     || self.builder(first, true).try_run_detached(move |sim| async move { drop(scenario(sim).await) });
                 panic!(
@@ -210,7 +220,10 @@ fn jobs() -> usize {
 
 /// What has become of which seed.
 #[derive(Default)]
-struct Results(BTreeMap<u64, Result<Trace, Failed>>);
+struct Results {
+    by_seed: BTreeMap<u64, Result<Hash, Failed>>,
+    visits: Visits,
+}
 
 impl Results {
     /// Runs all seeds, in their order and several at a time; after the first failure no later one is begun.
@@ -224,8 +237,10 @@ impl Results {
                     if state.0.failed().is_some() { None } else { state.1.next() }
                 };
                 let Some(seed) = next else { break };
-                let result = run(seed).map(|run| Trace { log: Vec::new(), ..run.trace });
-                lock().0.0.insert(seed, result);
+                let result = run(seed).map(|run| run.trace.hash);
+                let mut state = lock();
+                state.0.by_seed.insert(seed, result);
+                state.0.visits.add(sometimes::take());
             }
         };
         std::thread::scope(|scope| {
@@ -237,11 +252,11 @@ impl Results {
     }
 
     fn failed(&self) -> Option<&Failed> {
-        self.0.values().find_map(|result| result.as_ref().err())
+        self.by_seed.values().find_map(|result| result.as_ref().err())
     }
 
-    fn hash_of(&self, seed: u64) -> Option<crate::trace::Hash> {
-        self.0.get(&seed).and_then(|result| result.as_ref().ok()).map(|trace| trace.hash)
+    fn hash_of(&self, seed: u64) -> Option<Hash> {
+        self.by_seed.get(&seed).and_then(|result| result.as_ref().ok()).copied()
     }
 }
 

@@ -111,6 +111,24 @@ async fn returns_an_error(sim: Sim) -> Result<(), &'static str> {
     Err("no such job")
 }
 
+#[netsim::test(seeds = 3, meets = ["seed 1"])]
+async fn what_is_to_be_met_is_met_by_one_of_the_seeds(sim: Sim) {
+    netsim::sometimes!("seed 1", sim.seed() == 1);
+}
+
+#[netsim::test(seeds = 3, meets = ["seed 1", "seed 7"])]
+#[ignore = "fails on purpose: started by what_no_seed_has_met_is_told"]
+async fn meets_too_little(sim: Sim) {
+    netsim::sometimes!("seed 1", sim.seed() == 1);
+}
+
+#[test]
+fn what_no_seed_has_met_is_told() {
+    let told = text(&this_test("meets_too_little", &[]));
+    assert!(told.contains("meets_too_little: none of the seeds 0..3 has met `seed 7`"), "{told}");
+    assert!(this_test("meets_too_little", &[("NETSIM_SEED", "0")]).status.success(), "one seed need not meet all");
+}
+
 #[test]
 fn a_panic_is_told_with_its_host() {
     let failed = failure(async |sim: Sim| {

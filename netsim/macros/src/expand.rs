@@ -14,7 +14,7 @@ pub(crate) fn test(options: TokenStream, item: TokenStream) -> Result<TokenStrea
         Error::new(error.span(), "`#[netsim::test]` makes a test of a function: `async fn …(sim: Sim)`")
     })?;
     check(&scenario)?;
-    let Options { seeds, time_limit, again } = Options::parse(options)?;
+    let Options { seeds, time_limit, again, meets } = Options::parse(options)?;
     let ItemFn { attrs, vis, sig, block } = scenario;
     let (name, inputs, output) = (&sig.ident, &sig.inputs, &sig.output);
     let text = name.unraw().to_string();
@@ -28,6 +28,7 @@ pub(crate) fn test(options: TokenStream, item: TokenStream) -> Result<TokenStrea
                 seeds: #seeds,
                 time_limit: #time_limit,
                 again: #again,
+                meets: &#meets,
                 place: ::netsim::suite::Place {
                     package: ::core::env!("CARGO_PKG_NAME"),
                     crate_name: ::core::env!("CARGO_CRATE_NAME"),
@@ -82,12 +83,17 @@ struct Options {
     seeds: TokenStream,
     time_limit: TokenStream,
     again: TokenStream,
+    meets: TokenStream,
 }
 
 impl Options {
     fn parse(tokens: TokenStream) -> Result<Self> {
-        let mut parsed =
-            Self { seeds: quote!(0..10), time_limit: quote!(::core::option::Option::None), again: quote!(true) };
+        let mut parsed = Self {
+            seeds: quote!(0..10),
+            time_limit: quote!(::core::option::Option::None),
+            again: quote!(true),
+            meets: quote!([]),
+        };
         let mut seen = Vec::<Ident>::new();
         for Setting { name, value } in Punctuated::<Setting, Token![,]>::parse_terminated.parse2(tokens)? {
             if seen.contains(&name) {
@@ -97,8 +103,16 @@ impl Options {
                 "seeds" => parsed.seeds = seeds(&value)?,
                 "time_limit" => parsed.time_limit = quote!(::core::option::Option::Some(#value)),
                 "again" => parsed.again = quote!(#value),
+                "meets" if !matches!(value, Expr::Array(_)) => {
+                    return Err(Error::new(
+                        value.span(),
+                        "what is to be met is a list: `meets = [\"a link was lost\"]`",
+                    ));
+                }
+                "meets" => parsed.meets = quote!(#value),
                 other => {
-                    let message = format!("there is no option `{other}`; there are `seeds`, `time_limit` and `again`");
+                    let message =
+                        format!("there is no option `{other}`; there are `seeds`, `time_limit`, `meets` and `again`");
                     return Err(Error::new(name.span(), message));
                 }
             }
@@ -204,13 +218,14 @@ mod tests {
 
     #[test]
     fn wrong_options_are_told_with_the_right_ones() {
-        let unknown = "there is no option `seed`; there are `seeds`, `time_limit` and `again`";
+        let unknown = "there is no option `seed`; there are `seeds`, `time_limit`, `meets` and `again`";
         assert_eq!(wrong_option(quote!(seed = 1)), unknown);
         assert_eq!(wrong_option(quote!(seeds = "many")), SEEDS);
         assert_eq!(wrong_option(quote!(seeds = 5..)), SEEDS);
         assert_eq!(wrong_option(quote!(seeds = 5..=9)), SEEDS);
         assert_eq!(wrong_option(quote!(seeds = 0)), "a test has at least one seed");
         assert_eq!(wrong_option(quote!(seeds = 9..5)), "there is no seed in this range");
+        assert!(wrong_option(quote!(meets = "a trap")).starts_with("what is to be met is a list"));
         assert_eq!(wrong_option(quote!(seeds)), "an option has a value: `seeds = …`");
         assert_eq!(wrong_option(quote!(seeds = 1, seeds = 2)), "`seeds` is said twice");
     }

@@ -12,6 +12,7 @@ use proc_macro::TokenStream;
 /// |---|---|
 /// | `seeds = 100`, `seeds = 5..20` | 10 seeds, from 0 |
 /// | `time_limit = 60.s()`: the longest that a run may take, in virtual time | an hour |
+/// | `meets = ["a worker has died"]`: what all runs together have to meet, as `sometimes!` marks it | nothing |
 /// | `again = false`: the first seed is not run a second time to see that it is the same again | `true` |
 ///
 /// The seeds run in threads of their own, as many at a time as there are cores. The first that fails is told, with the

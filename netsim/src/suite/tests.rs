@@ -72,10 +72,10 @@ fn several_run_at_a_time_and_the_first_that_fails_is_told() {
         let mut results = Results::default();
         results.gather(0..1000, jobs, &outcome);
         assert_eq!(results.failed().unwrap().seed, 5);
-        assert!(results.0.len() < 5 + 1 + jobs, "{} were begun", results.0.len());
-        assert!((0..=5).all(|seed| results.0.contains_key(&seed)));
+        assert!(results.by_seed.len() < 5 + 1 + jobs, "{} were begun", results.by_seed.len());
+        assert!((0..=5).all(|seed| results.by_seed.contains_key(&seed)));
     }
     let mut results = Results::default();
     results.gather(10..20, 4, &|_| Ok(Run { value: (), trace: Sim::run(1, async |_| ()).trace }));
-    assert!(results.failed().is_none() && results.0.keys().copied().eq(10..20));
+    assert!(results.failed().is_none() && results.by_seed.keys().copied().eq(10..20));
 }
