@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::crypto;
 use crate::network::{HostId, Life};
+use crate::program::Program;
 use crate::random;
 use crate::runtime::{HostRuntime, Tasks};
 use crate::sim::Sim;
@@ -29,6 +30,7 @@ struct Inner {
     name: String,
     id: HostId,
     tasks: Arc<Tasks>,
+    program: Program,
     /// Which life the stream is of, and the stream: another life draws other numbers.
     random: Mutex<(Life, ChaCha20Rng)>,
 }
@@ -38,8 +40,8 @@ impl Host {
         let id = sim.network().add_host(name);
         let life = sim.network().life(id);
         let random = Mutex::new((life, life_stream(&sim, name, life)));
-        let tasks = Arc::new(Tasks::new(name.to_owned(), sim.failures()));
-        Self(Arc::new(Inner { sim, name: name.to_owned(), id, tasks, random }))
+        let tasks = Arc::new(Tasks::new(sim.subject(format!("host `{name}`"))));
+        Self(Arc::new(Inner { sim, name: name.to_owned(), id, tasks, program: Program::default(), random }))
     }
 
     /// Its name, by which others can look it up.
@@ -75,13 +77,21 @@ impl Host {
         }
     }
 
-    /// Starts it again, with the same address and nothing else of its former life. Nothing happens when it is up.
+    /// Starts it again, with the same address and [program](Self::run), and nothing else of its former life. Nothing happens
+    /// when it is up.
     pub fn restart(&self) {
         if self.network().bring_up(self.0.id) {
             let life = self.life();
             *self.0.random.lock().unwrap_or_else(PoisonError::into_inner) =
                 (life, life_stream(&self.0.sim, &self.0.name, life));
+            self.start_program();
         }
+    }
+
+    /// How many of its tasks have not ended, in the life that it is in. One that was dropped at this instant may still be
+    /// counted: wait a moment first.
+    pub fn tasks(&self) -> usize {
+        self.0.tasks.count()
     }
 
     /// Tasks, timers and the clock of the host's present life, for [`quinn::Endpoint::new_with_abstract_socket`].
@@ -126,6 +136,10 @@ impl Host {
 
     pub(crate) fn id(&self) -> HostId {
         self.0.id
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.0.program
     }
 
     pub(crate) fn life(&self) -> Life {

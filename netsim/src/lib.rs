@@ -46,6 +46,7 @@
 //! | `crypto.rs`, `random.rs` | where do keys and random numbers come from? |
 //! | `endpoint.rs` | what else of quinn must be seeded? |
 //! | `trace.rs` | what has happened, and was it the same? |
+//! | [`check`] | was every promise kept, and which traps were met? |
 //! | `mesh.rs`, `discovery.rs` | the world as meshmq takes it (feature `mesh`; nothing above needs it) |
 //!
 //! # What is the same again
@@ -62,24 +63,41 @@
 //! multicast, disks, clock skew and processing time: code takes no time, and everything that is due at one instant
 //! happens in that instant. A task that spins without ever waiting stops the world, as it would any runtime.
 
+pub mod check;
 mod clock;
 mod crypto;
 #[cfg(feature = "mesh")]
 mod discovery;
 mod endpoint;
+mod failures;
+mod faults;
 mod host;
 mod inbox;
 mod link;
 #[cfg(feature = "mesh")]
 mod mesh;
 mod network;
+mod program;
 mod random;
+mod run;
 mod runtime;
+mod same;
 mod sim;
 mod socket;
+mod source;
+#[doc(hidden)]
+pub mod suite;
 mod trace;
+mod units;
+mod watch;
 
+pub use faults::{Every, Fault, Faults, RestartAfter, every, restart_after};
 pub use host::Host;
 pub use link::Link;
-pub use sim::{Builder, Run, Sim, seeds};
+pub use meshmq_netsim_macros::test;
+pub use run::{Builder, Failed, Run};
+pub use same::assert_same;
+pub use sim::Sim;
+pub use suite::seeds;
 pub use trace::{Counts, Hash, Trace};
+pub use units::Units;

@@ -5,6 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 
@@ -243,7 +244,11 @@ impl Network {
     }
 
     pub(crate) fn trace(&self) -> Trace {
-        let now = self.clock.now();
+        self.trace_at(self.clock.now())
+    }
+
+    /// The trace, for who is on another thread, where the clock can't be read.
+    pub(crate) fn trace_at(&self, now: Duration) -> Trace {
         self.lock().trace.trace(now)
     }
 

@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::clock::{Clock, Timer};
 use crate::network::{Life, Network};
-use crate::sim::Failures;
+use crate::watch::Subject;
 
 /// The tasks of one life of a host. Every task that is started here ends when the host crashes.
 #[derive(Clone)]
@@ -25,8 +25,7 @@ pub(crate) struct HostRuntime {
 
 /// The tasks of one host, of the life that it is in.
 pub(crate) struct Tasks {
-    name: String,
-    failures: Arc<Failures>,
+    subject: Subject,
     running: Mutex<Vec<AbortHandle>>,
 }
 
@@ -37,11 +36,7 @@ impl HostRuntime {
 
     /// Runs a future until it ends or its life does. In a life that is over, it never starts.
     pub(crate) fn start<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        let witness = Witness { failures: self.tasks.failures.clone(), host: self.tasks.name.clone() };
-        let task = tokio::spawn(async move {
-            let _witness = witness;
-            future.await
-        });
+        let task = tokio::spawn(self.tasks.subject.task(future));
         if self.network.is_up(self.life) {
             self.tasks.add(task.abort_handle());
         } else {
@@ -78,8 +73,8 @@ impl fmt::Debug for HostRuntime {
 }
 
 impl Tasks {
-    pub(crate) fn new(name: String, failures: Arc<Failures>) -> Self {
-        Self { name, failures, running: Mutex::default() }
+    pub(crate) fn new(subject: Subject) -> Self {
+        Self { subject, running: Mutex::default() }
     }
 
     /// Ends all of them. Each is dropped at this instant, where it waits, without another word.
@@ -88,6 +83,13 @@ impl Tasks {
         for task in running {
             task.abort();
         }
+        self.subject.crashed();
+    }
+
+    /// How many have not ended.
+    pub(crate) fn count(&self) -> usize {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().filter(|task| !task.is_finished()).count()
     }
 
     fn add(&self, task: AbortHandle) {
@@ -96,20 +98,6 @@ impl Tasks {
             running.retain(|task| !task.is_finished());
         }
         running.push(task);
-    }
-}
-
-/// Tells the run that a task has panicked: whoever should have looked at its result may not do so.
-struct Witness {
-    failures: Arc<Failures>,
-    host: String,
-}
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.failures.add(format!("a task of host `{}` has panicked", self.host));
-        }
     }
 }
 

@@ -1,18 +1,24 @@
-//! One run of one scenario: a fresh thread, a runtime whose clock is virtual, and what comes out.
+//! What a scenario holds of its world: hosts, links, time, and the trace.
 
 use std::future::Future;
-use std::ops::Range;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::{Clock, Timer};
-use crate::crypto;
+use rand_chacha::ChaCha20Rng;
+
+use crate::clock::Timer;
+use crate::failures::Failures;
+use crate::faults::Faults;
 use crate::host::Host;
 use crate::link::Link;
 use crate::network::Network;
-use crate::trace::{Recorder, Trace};
+use crate::random;
+use crate::run::{Builder, Run};
+use crate::source;
+use crate::trace::Trace;
+use crate::watch::{Subject, Watch};
 
 /// A scenario's hold on its simulated world; clones are the same world.
 #[derive(Clone)]
@@ -20,44 +26,29 @@ pub struct Sim {
     seed: u64,
     network: Arc<Network>,
     failures: Arc<Failures>,
+    watch: Arc<Watch>,
+    /// How many faults were begun: each has chance of its own.
+    faults: Arc<AtomicU64>,
     #[cfg(feature = "mesh")]
     board: Arc<crate::discovery::Board>,
 }
 
-/// How a scenario is run.
-#[derive(Debug, Clone)]
-pub struct Builder {
-    seed: u64,
-    time_limit: Duration,
-    log_lines: usize,
-}
-
-/// What a run leaves behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Run<T> {
-    /// What the scenario has returned.
-    pub value: T,
-    /// What has happened.
-    pub trace: Trace,
-}
-
-/// The seeds that a test runs over: the first `count`, or only the one that the environment variable `NETSIM_SEED`
-/// names, to try a fresh one or to see a failed one again.
-///
-/// # Panics
-/// `NETSIM_SEED` is not a number.
-pub fn seeds(count: u64) -> Range<u64> {
-    match std::env::var("NETSIM_SEED") {
-        Ok(text) => {
-            let seed: u64 = text.parse().unwrap_or_else(|_| panic!("NETSIM_SEED is a number, not `{text}`"));
-            seed..seed.checked_add(1).expect("NETSIM_SEED is not the largest number there is")
-        }
-        Err(_) => 0..count,
-    }
-}
-
 impl Sim {
+    /// The world of a run that is about to begin on this thread.
+    pub(crate) fn new(seed: u64, network: Arc<Network>) -> Self {
+        let failures = Arc::new(Failures::default());
+        let watch = Arc::new(Watch::new(network.clock.clone(), failures.clone()));
+        Self {
+            seed,
+            failures,
+            watch,
+            faults: Arc::default(),
+            #[cfg(feature = "mesh")]
+            board: Arc::new(crate::discovery::Board::new(network.clone(), seed)),
+            network,
+        }
+    }
+
     /// Runs a scenario to its end, with the default settings.
     ///
     /// # Panics
@@ -68,7 +59,7 @@ impl Sim {
 
     /// Settings of a run.
     pub fn builder(seed: u64) -> Builder {
-        Builder { seed, time_limit: TIME_LIMIT, log_lines: LOG_LINES }
+        Builder::new(seed)
     }
 
     /// What all chance of this run comes from.
@@ -96,6 +87,38 @@ impl Sim {
     pub async fn sleep(&self, time: Duration) {
         let mut timer = Timer::new(self.network.clock.clone(), self.elapsed() + time);
         std::future::poll_fn(|cx| timer.poll(cx)).await;
+    }
+
+    /// Lets the world go on for so long: [`Sim::sleep`], as a scenario says it.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub async fn run_for(&self, time: Duration) {
+        self.sleep(time).await;
+    }
+
+    /// Waits until `condition` is true, and gives the virtual time that this has taken. It is looked at once a virtual
+    /// millisecond.
+    ///
+    /// # Panics
+    /// It is not true within `limit`. The message names the line, and shows it where the source is at hand.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    #[track_caller]
+    pub fn until(&self, limit: Duration, mut condition: impl FnMut() -> bool) -> impl Future<Output = Duration> {
+        let (sim, place) = (self.clone(), Location::caller());
+        async move {
+            let began = sim.elapsed();
+            loop {
+                let taken = sim.elapsed() - began;
+                if condition() {
+                    return taken;
+                }
+                assert!(taken < limit, "not within {limit:?}: {}", source::at(place));
+                sim.sleep(LOOKED_AT_EVERY.min(limit - taken)).await;
+            }
+        }
     }
 
     /// The link between all hosts that have none of their own, for packets sent from now on.
@@ -135,6 +158,27 @@ impl Sim {
         self.network.trace()
     }
 
+    /// What breaks by itself beside the scenario.
+    pub fn faults(&self) -> Faults {
+        Faults::new(self.clone())
+    }
+
+    /// Chance for one more fault.
+    pub(crate) fn faults_stream(&self) -> ChaCha20Rng {
+        let number = self.faults.fetch_add(1, Ordering::Relaxed);
+        random::stream(self.seed, &format!("fault {number}"))
+    }
+
+    /// `event` happens at this time.
+    pub(crate) fn at(&self, time: Duration, event: impl FnOnce() + Send + 'static) {
+        self.network.clock.at(time, event);
+    }
+
+    /// Runs a future on no host, until it or the scenario ends.
+    pub(crate) fn spawn_beside(&self, future: impl Future<Output = ()> + Send + 'static) {
+        drop(tokio::spawn(self.subject("the scenario").task(future)));
+    }
+
     pub(crate) fn network(&self) -> &Arc<Network> {
         &self.network
     }
@@ -144,8 +188,17 @@ impl Sim {
         &self.board
     }
 
-    pub(crate) fn failures(&self) -> Arc<Failures> {
-        self.failures.clone()
+    pub(crate) fn failures(&self) -> &Arc<Failures> {
+        &self.failures
+    }
+
+    pub(crate) fn watch(&self) -> &Arc<Watch> {
+        &self.watch
+    }
+
+    /// Whoever is watched in this run under this name.
+    pub(crate) fn subject(&self, who: impl Into<Arc<str>>) -> Subject {
+        Subject::new(self.watch.clone(), who)
     }
 }
 
@@ -155,137 +208,5 @@ impl std::fmt::Debug for Sim {
     }
 }
 
-impl Builder {
-    /// The longest that the scenario may take in virtual time, an hour by default. A scenario that waits for what
-    /// never comes ends here.
-    pub fn time_limit(self, time_limit: Duration) -> Self {
-        Self { time_limit, ..self }
-    }
-
-    /// Keeps the whole log instead of its last 64 lines: about 150 bytes a packet.
-    pub fn whole_log(self) -> Self {
-        Self { log_lines: usize::MAX, ..self }
-    }
-
-    /// Runs a scenario to its end, on a thread of its own: what that thread holds (hash keys, generators) is as fresh
-    /// for the hundredth run as for the first. Tasks that are left when the scenario ends are dropped.
-    ///
-    /// # Panics
-    /// The scenario panics, a task of a host does, or the time limit is reached. The seed and the end of the log are
-    /// written to the standard error first.
-    pub fn run<T: Send, F: Future<Output = T>>(self, scenario: impl FnOnce(Sim) -> F + Send) -> Run<T> {
-        let subscriber = tracing::dispatcher::get_default(Clone::clone);
-        let work = || tracing::dispatcher::with_default(&subscriber, || self.run_here(scenario));
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name(format!("seed {}", self.seed)).spawn_scoped(scope, work);
-            let thread = thread.expect("the operating system has a thread left");
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    fn run_here<T, F: Future<Output = T>>(&self, scenario: impl FnOnce(Sim) -> F) -> Run<T> {
-        crypto::seed_this_thread(self.seed);
-        let clock = Arc::new(Clock::new());
-        let network = Arc::new(Network::new(clock.clone(), self.seed, Recorder::new(self.log_lines)));
-        let sim = Sim {
-            seed: self.seed,
-            network: network.clone(),
-            failures: Arc::default(),
-            #[cfg(feature = "mesh")]
-            board: Arc::new(crate::discovery::Board::new(network.clone(), self.seed)),
-        };
-        let _epilogue = Epilogue(sim.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .on_thread_park({
-                let clock = clock.clone();
-                move || clock.on_idle()
-            })
-            .build()
-            .expect("a runtime without I/O needs nothing of the operating system");
-        let value = runtime.block_on(async {
-            clock.start();
-            // What tasks say as they are dropped afterwards, they would not have said.
-            let _over = Over(&clock);
-            tokio::spawn({
-                let clock = clock.clone();
-                async move { clock.pace().await }
-            });
-            let (failures, limit) = (sim.failures(), self.time_limit);
-            clock.at(limit, move || failures.add(format!("the scenario has not ended within {limit:?}")));
-            sim.failures.or(scenario(sim.clone())).await
-        });
-        let trace = network.trace();
-        drop(runtime);
-        match value {
-            Ok(value) => Run { value, trace },
-            Err(failure) => panic!("{failure}"),
-        }
-    }
-}
-
-/// What has gone wrong where the scenario doesn't see it; the first ends the run.
-#[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<(Option<String>, Option<Waker>)>);
-
-impl Failures {
-    pub(crate) fn add(&self, failure: String) {
-        let waker = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            state.0.get_or_insert(failure);
-            state.1.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// What the scenario returns, unless something goes wrong.
-    async fn or<T>(&self, scenario: impl Future<Output = T>) -> Result<T, String> {
-        let mut scenario = pin!(scenario);
-        std::future::poll_fn(|cx| {
-            {
-                let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(failure) = state.0.take() {
-                    return Poll::Ready(Err(failure));
-                }
-                state.1 = Some(cx.waker().clone());
-            }
-            scenario.as_mut().poll(cx).map(Ok)
-        })
-        .await
-    }
-}
-
-/// Stops the clock when the scenario has ended, whichever way.
-struct Over<'a>(&'a Clock);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
-
-/// Says how to see a failed run again.
-struct Epilogue(Sim);
-
-impl Drop for Epilogue {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        let trace = self.0.trace();
-        for line in trace.log {
-            eprintln!("  {line}");
-        }
-        let seed = self.0.seed;
-        eprintln!("netsim: seed {seed} failed after {:?}, trace {}; again: NETSIM_SEED={seed}", trace.time, trace.hash);
-    }
-}
-
-/// Virtual time that a scenario may take unless it says otherwise.
-const TIME_LIMIT: Duration = Duration::from_secs(3600);
-
-/// Lines of the log that are kept unless all are: what fits on a screen.
-const LOG_LINES: usize = 64;
+/// How often a condition is looked at.
+const LOOKED_AT_EVERY: Duration = Duration::from_millis(1);

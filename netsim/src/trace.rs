@@ -18,7 +18,8 @@ pub struct Trace {
     pub packets: Counts,
     /// How long the run was, in virtual time.
     pub time: Duration,
-    /// What has happened, a line each; the last 64 lines unless [`Builder::whole_log`](crate::Builder::whole_log).
+    /// What has happened, a line each; the last 64 lines unless [`Builder::whole_log`](crate::Builder::whole_log), with
+    /// which a packet's line also has the beginning of its payload's hash (`#1a2b3c4d`).
     pub log: Vec<String>,
 }
 
@@ -82,7 +83,7 @@ pub(crate) struct Recorder {
 
 /// A line of the log, not yet written out: most are never read.
 enum Line {
-    Packet { from: SocketAddrV4, to: SocketAddrV4, len: usize, fate: Fate },
+    Packet { from: SocketAddrV4, to: SocketAddrV4, len: usize, payload: Option<u32>, fate: Fate },
     Note(String),
 }
 
@@ -118,7 +119,9 @@ impl Recorder {
             Fate::TooLarge => self.hash.update([0xff]),
         }
         self.bytes(bytes);
-        self.keep(now, Line::Packet { from, to, len: bytes.len(), fate });
+        // Two whole logs are compared line by line, so that each tells its payload from another one.
+        let payload = (self.keep == usize::MAX).then(|| short_hash(bytes));
+        self.keep(now, Line::Packet { from, to, len: bytes.len(), payload, fate });
     }
 
     /// Something other than a packet has happened.
@@ -166,11 +169,14 @@ impl Recorder {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (from, to, len, fate) = match self {
-            Self::Packet { from, to, len, fate } => (from, to, len, fate),
+        let (from, to, len, payload, fate) = match self {
+            Self::Packet { from, to, len, payload, fate } => (from, to, len, payload, fate),
             Self::Note(text) => return f.write_str(text),
         };
         write!(f, "{from} → {to}  {len} B  ")?;
+        if let Some(payload) = payload {
+            write!(f, "#{payload:08x}  ")?;
+        }
         match fate {
             Fate::Arrives(delays) => {
                 for (n, delay) in delays.iter().enumerate() {
@@ -193,6 +199,11 @@ impl fmt::Display for Clocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>5}.{:09}", self.0.as_secs(), self.0.subsec_nanos())
     }
+}
+
+fn short_hash(bytes: &[u8]) -> u32 {
+    let hash: [u8; 32] = Sha256::digest(bytes).into();
+    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
 }
 
 fn nanos(time: Duration) -> [u8; 8] {

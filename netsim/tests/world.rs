@@ -159,7 +159,7 @@ fn a_panic_in_a_task_that_nobody_looks_at_fails_the_run() {
             sim.sleep(Duration::from_secs(1)).await;
         })
     };
-    assert_eq!(panic_of(run), "a task of host `a` has panicked");
+    assert_eq!(panic_of(run), "a task of host `a` has panicked: on purpose");
 }
 
 #[test]

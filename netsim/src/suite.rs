@@ -1,0 +1,338 @@
+//! A test over many seeds: which ones, several at a time, and what the first that fails says.
+//!
+//! [`netsim::test`](macro@crate::test) makes a [`Test`] of a function; nothing else needs to.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug, Write as _};
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Write as _;
+use std::num::NonZero;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::check::sometimes::{self, Visits};
+use crate::run::{Builder, Failed, Run, trace_file};
+use crate::same;
+use crate::sim::Sim;
+use crate::trace::{Hash, Trace};
+
+/// A test as [`netsim::test`](macro@crate::test) writes it down.
+#[derive(Debug, Clone)]
+#[doc(hidden)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Test {
+    pub seeds: Range<u64>,
+    pub time_limit: Option<Duration>,
+    /// Whether the first seed runs twice, to see that it is the same again.
+    pub again: bool,
+    /// What all runs together have to meet, as [`sometimes!`](crate::sometimes) marks it.
+    pub meets: &'static [&'static str],
+    pub place: Place,
+}
+
+/// Where a test is, for the command that runs it alone.
+#[derive(Debug, Clone, Copy)]
+#[doc(hidden)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Place {
+    pub package: &'static str,
+    /// The target's crate, as the compiler calls it.
+    pub crate_name: &'static str,
+    pub module: &'static str,
+    pub name: &'static str,
+    pub file: &'static str,
+    pub binary: Option<&'static str>,
+    /// Whether it is a test target of its own, rather than part of a library or binary.
+    pub integration: bool,
+    pub release: bool,
+}
+
+impl Test {
+    /// Runs the scenario over the seeds; the environment may want other ones.
+    ///
+    /// # Panics
+    /// One of them fails. The message says all about the first.
+    #[track_caller]
+    pub fn run<T: Outcome, F: Future<Output = T> + 'static>(self, scenario: fn(Sim) -> F) {
+        let wanted = Wanted::from_env(|name| std::env::var(name).ok()).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let trace_file = trace_file();
+        let seeds = wanted.seeds(self.seeds.clone());
+        if let Wanted::Fresh(..) = wanted {
+            // Past the capture of a test's output: it is to be seen in passing.
+            let _ = writeln!(std::io::stderr(), "netsim: {} runs the fresh seeds {seeds:?}", self.place.path());
+        }
+        let again = self.again && !matches!(wanted, Wanted::One(_));
+        let run = |seed| {
+            let builder = self.builder(seed, trace_file.is_some());
+            let outcome = builder.try_run_detached(move |sim| async move { scenario(sim).await.outcome() });
+            let outcome = outcome.and_then(|run| flat(seed, run));
+            let trace = outcome.as_ref().map_or_else(|failed| &failed.trace, |run| &run.trace);
+            if let Some(file) = &trace_file {
+                write(file, trace);
+            }
+            outcome
+        };
+        let (first, mut results) = (seeds.start, Results::default());
+        let jobs = if trace_file.is_some() { 1 } else { jobs() };
+        results.gather(seeds.clone(), jobs, &run);
+        if let Some(failed) = results.failed() {
+            panic!("{}", self.place.report(failed, &seeds));
+        }
+        let hash = results.hash_of(first);
+        let missed = results.visits.missing(self.meets.iter().copied());
+        sometimes::add(results.visits);
+        if !missed.is_empty() && !matches!(wanted, Wanted::One(_)) {
+            let (path, missed) = (self.place.path(), missed.join("`, `"));
+            panic!("{path}: none of the seeds {seeds:?} has met `{missed}`: what is promised for that was not tried");
+        }
+        if again {
+            let other = run(first).unwrap_or_else(|failed| panic!("{}", self.place.report(&failed, &seeds)));
+            if hash != Some(other.trace.hash) {
+                let run =
+                    || self.builder(first, true).try_run_detached(move |sim| async move { drop(scenario(sim).await) });
+                panic!(
+                    "{}: {}",
+                    self.place.path(),
+                    same::difference(first, &same::trace_of(run()), &same::trace_of(run()))
+                );
+            }
+        }
+    }
+
+    fn builder(&self, seed: u64, whole_log: bool) -> Builder {
+        let mut builder = Sim::builder(seed);
+        if let Some(limit) = self.time_limit {
+            builder = builder.time_limit(limit);
+        }
+        if whole_log { builder.whole_log() } else { builder }
+    }
+}
+
+/// What a scenario may return: nothing, or a result whose error is shown.
+#[doc(hidden)]
+pub trait Outcome: Send + 'static {
+    fn outcome(self) -> Result<(), String>;
+}
+
+impl Outcome for () {
+    fn outcome(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static, E: Debug + Send + 'static> Outcome for Result<T, E> {
+    fn outcome(self) -> Result<(), String> {
+        self.map(drop).map_err(|error| format!("{error:?}"))
+    }
+}
+
+/// A scenario that has returned an error has failed like one that has panicked.
+fn flat(seed: u64, Run { value, trace }: Run<Result<(), String>>) -> Result<Run<()>, Failed> {
+    match value {
+        Ok(value) => Ok(Run { value, trace }),
+        Err(message) => Err(Failed { seed, message, trace }),
+    }
+}
+
+/// Which seeds the environment wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Those of the test.
+    Own,
+    /// `NETSIM_SEED=n`: this one.
+    One(u64),
+    /// `NETSIM_SEEDS=n`: so many, from the test's first.
+    Count(u64),
+    /// `NETSIM_SEEDS=a..b`.
+    Range(Range<u64>),
+    /// `NETSIM_FRESH=1`: from here on, which nobody has chosen; so many, or as many as the test's.
+    Fresh(u64, Option<u64>),
+}
+
+impl Wanted {
+    pub(crate) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let number = |name: &str, text: &str| -> Result<u64, String> {
+            text.trim().parse().map_err(|_| format!("{name} is a number, not `{text}`"))
+        };
+        if let Some(text) = variable("NETSIM_SEED") {
+            let seed = number("NETSIM_SEED", &text)?;
+            return if seed < u64::MAX { Ok(Self::One(seed)) } else { Err("NETSIM_SEED is too large".to_owned()) };
+        }
+        let seeds = match variable("NETSIM_SEEDS") {
+            None => Self::Own,
+            Some(text) => match text.split_once("..") {
+                Some((from, to)) => {
+                    let range = number("NETSIM_SEEDS", from)?..number("NETSIM_SEEDS", to)?;
+                    if range.is_empty() {
+                        return Err(format!("NETSIM_SEEDS is `{text}`, and there is no seed in it"));
+                    }
+                    Self::Range(range)
+                }
+                None => match number("NETSIM_SEEDS", &text)? {
+                    0 => return Err("NETSIM_SEEDS is at least 1".to_owned()),
+                    count => Self::Count(count),
+                },
+            },
+        };
+        match (variable("NETSIM_FRESH").as_deref(), seeds) {
+            (None | Some("" | "0"), seeds) => Ok(seeds),
+            (Some("1"), Self::Own) => Ok(Self::Fresh(fresh(), None)),
+            (Some("1"), Self::Count(count)) => Ok(Self::Fresh(fresh(), Some(count))),
+            (Some("1"), _) => Err("NETSIM_FRESH=1 and a range of NETSIM_SEEDS contradict each other".to_owned()),
+            (Some(other), _) => Err(format!("NETSIM_FRESH is 1 or 0, not `{other}`")),
+        }
+    }
+
+    pub(crate) fn seeds(&self, own: Range<u64>) -> Range<u64> {
+        let from = |first: u64, count: u64| first..first.saturating_add(count);
+        match self {
+            Self::Own => own,
+            Self::One(seed) => from(*seed, 1),
+            Self::Count(count) => from(own.start, *count),
+            Self::Range(range) => range.clone(),
+            Self::Fresh(first, count) => from(*first, count.unwrap_or(own.end - own.start)),
+        }
+    }
+}
+
+/// The seeds that a test of its own making runs over: the first `count`, or those that the environment wants
+/// (`NETSIM_SEED`, `NETSIM_SEEDS`, `NETSIM_FRESH`: see [`netsim::test`](macro@crate::test)).
+///
+/// # Panics
+/// One of the variables is not what it should be.
+pub fn seeds(count: u64) -> Range<u64> {
+    let wanted = Wanted::from_env(|name| std::env::var(name).ok()).unwrap_or_else(|wrong| panic!("{wrong}"));
+    wanted.seeds(0..count)
+}
+
+/// A number that nobody has chosen, short enough to be typed.
+fn fresh() -> u64 {
+    RandomState::new().build_hasher().finish() % 1_000_000_000
+}
+
+/// How many runs go on at a time: one for each core.
+fn jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// What has become of which seed.
+#[derive(Default)]
+struct Results {
+    by_seed: BTreeMap<u64, Result<Hash, Failed>>,
+    visits: Visits,
+}
+
+impl Results {
+    /// Runs all seeds, in their order and several at a time; after the first failure no later one is begun.
+    fn gather(&mut self, mut seeds: Range<u64>, jobs: usize, run: &(dyn Fn(u64) -> Result<Run<()>, Failed> + Sync)) {
+        let state = Mutex::new((self, &mut seeds));
+        let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
+        let work = || {
+            loop {
+                let next = {
+                    let mut state = lock();
+                    if state.0.failed().is_some() { None } else { state.1.next() }
+                };
+                let Some(seed) = next else { break };
+                let result = run(seed).map(|run| run.trace.hash);
+                let mut state = lock();
+                state.0.by_seed.insert(seed, result);
+                state.0.visits.add(sometimes::take());
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..jobs {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+
+    fn failed(&self) -> Option<&Failed> {
+        self.by_seed.values().find_map(|result| result.as_ref().err())
+    }
+
+    fn hash_of(&self, seed: u64) -> Option<Hash> {
+        self.by_seed.get(&seed).and_then(|result| result.as_ref().ok()).copied()
+    }
+}
+
+impl Place {
+    /// The test's path, as `cargo test -- --exact` takes it.
+    fn path(&self) -> String {
+        match self.module.split_once("::") {
+            Some((_, inner)) => format!("{inner}::{}", self.name),
+            None => self.name.to_owned(),
+        }
+    }
+
+    /// The command that runs one seed again.
+    fn command(&self, seed: u64) -> String {
+        let path = self.path();
+        let trace = std::env::temp_dir().join(format!("{}-{seed}.trace", path.replace("::", ".")));
+        let target = match (self.integration, self.binary) {
+            (true, _) => format!("--test {}", self.target()),
+            (false, Some(binary)) => format!("--bin {binary}"),
+            (false, None) => "--lib".to_owned(),
+        };
+        let release = if self.release { "--release " } else { "" };
+        format!(
+            "NETSIM_SEED={seed} NETSIM_TRACE={} cargo test {release}-p {} {target} -- --exact {path}",
+            quoted(&trace),
+            self.package
+        )
+    }
+
+    /// The name of a test target: the compiler writes `_` for its `-`, so it is read off the path of the file.
+    fn target(&self) -> String {
+        let same = |name: &str| name.replace('-', "_") == self.crate_name;
+        let parts = Path::new(self.file).iter().filter_map(|part| part.to_str());
+        let names = parts.map(|part| part.strip_suffix(".rs").unwrap_or(part));
+        names.filter(|name| same(name)).last().unwrap_or(self.crate_name).to_owned()
+    }
+
+    fn report(&self, failed: &Failed, seeds: &Range<u64>) -> String {
+        let mut text = format!("{}: {failed}\n", self.path());
+        let passed = failed.seed - seeds.start;
+        if passed > 0 {
+            let _ = writeln!(text, "(the seeds {}..{} have passed)", seeds.start, failed.seed);
+        }
+        let log = &failed.trace.log;
+        let shown = &log[log.len().saturating_sub(SHOWN)..];
+        let _ = writeln!(text, "\nthe end of its trace, {}:", failed.trace.hash);
+        for line in shown {
+            let _ = writeln!(text, "  {line}");
+        }
+        if shown.is_empty() {
+            let _ = writeln!(text, "  (nothing was sent and nothing noted)");
+        }
+        let _ = write!(text, "\nagain, with the whole trace in a file:\n  {}\n", self.command(failed.seed));
+        text
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> impl fmt::Display {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+fn write(file: &PathBuf, trace: &Trace) {
+    let text = trace.log.iter().fold(String::new(), |text, line| text + line + "\n");
+    let lines = trace.log.len();
+    match std::fs::write(file, text) {
+        // Past the capture of a test's output: it is what was asked for.
+        Ok(()) => drop(writeln!(std::io::stderr(), "netsim: {lines} lines of trace are in {}", file.display())),
+        Err(error) => panic!("the trace can't be written to {} (NETSIM_TRACE): {error}", file.display()),
+    }
+}
+
+/// Lines of a failed run's trace that are shown at once.
+const SHOWN: usize = 24;
+
+#[cfg(test)]
+mod tests;
