@@ -77,9 +77,13 @@ mod random;
 mod runtime;
 mod sim;
 mod socket;
+mod topology;
 mod trace;
+mod units;
 
 pub use host::Host;
-pub use link::Link;
+pub use link::{Latency, Link, Queue};
 pub use sim::{Builder, Run, Sim, seeds};
+pub use topology::{Cut, Lan, Router};
 pub use trace::{Counts, Hash, Trace};
+pub use units::Units;
