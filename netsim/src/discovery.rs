@@ -20,12 +20,12 @@ use crate::network::{Life, Network};
 use crate::random;
 
 /// The discovery source of a host.
-pub(crate) struct Lan {
+pub(crate) struct Mdns {
     host: Host,
     life: Life,
 }
 
-impl Lan {
+impl Mdns {
     /// Of the present life of this host.
     pub(crate) fn new(host: Host) -> Self {
         let life = host.life();
@@ -33,7 +33,7 @@ impl Lan {
     }
 }
 
-impl Source for Lan {
+impl Source for Mdns {
     fn name(&self) -> &'static str {
         "lan"
     }
@@ -42,7 +42,10 @@ impl Source for Lan {
         Box::pin(async move {
             let sim = self.host.sim();
             let (heard, mut inbox) = mpsc::unbounded_channel();
-            let seat = sim.board().join(Member { life: self.life, advert: own, heard });
+            let bound = own.bound.ip();
+            let ips = if bound.is_unspecified() { self.host.ips() } else { vec![bound] };
+            let addresses = ips.into_iter().map(|ip| SocketAddr::new(ip, own.port)).collect();
+            let seat = sim.board().join(Member { life: self.life, addresses, advert: own, heard });
             let mut next = sim.elapsed() + ANNOUNCED_EVERY;
             loop {
                 let wait = next.saturating_sub(sim.elapsed());
@@ -73,6 +76,7 @@ struct State {
 
 struct Member {
     life: Life,
+    addresses: Vec<SocketAddr>,
     advert: Advert,
     heard: mpsc::UnboundedSender<Found>,
 }
@@ -105,9 +109,7 @@ impl Board {
 
 impl Member {
     fn seen(&self) -> Found {
-        let ip =
-            if self.advert.bound.ip().is_unspecified() { self.life.host.ip().into() } else { self.advert.bound.ip() };
-        self.hint(vec![SocketAddr::new(ip, self.advert.port)])
+        self.hint(self.addresses.clone())
     }
 
     fn withdrawn(&self) -> Found {

@@ -14,12 +14,13 @@ use rustls::crypto::CryptoProvider;
 use tokio::task::JoinHandle;
 
 use crate::crypto;
-use crate::network::{HostId, Life};
+use crate::network::{HostId, LanId, Life};
 use crate::program::Program;
 use crate::random;
 use crate::runtime::{HostRuntime, Tasks};
 use crate::sim::Sim;
 use crate::socket::Socket;
+use crate::topology::Lan;
 
 /// A machine of the simulated network; clones are the same machine.
 #[derive(Clone)]
@@ -36,8 +37,8 @@ struct Inner {
 }
 
 impl Host {
-    pub(crate) fn new(sim: Sim, name: &str) -> Self {
-        let id = sim.network().add_host(name);
+    pub(crate) fn new(sim: Sim, name: &str, lan: LanId) -> Self {
+        let id = sim.network().add_host(name, lan);
         let life = sim.network().life(id);
         let random = Mutex::new((life, life_stream(&sim, name, life)));
         let tasks = Arc::new(Tasks::new(sim.subject(format!("host `{name}`"))));
@@ -49,9 +50,57 @@ impl Host {
         &self.0.name
     }
 
-    /// Its address; the same in every life.
+    /// Its address: the first of [`ips`](Host::ips). It is the same in every life.
+    ///
+    /// # Panics
+    /// It has none now, having left its LANs.
     pub fn ip(&self) -> IpAddr {
-        self.0.id.ip().into()
+        let ip = self.ips().first().copied();
+        ip.unwrap_or_else(|| panic!("host `{}` is on no LAN and has no address", self.0.name))
+    }
+
+    /// All addresses that it has now: those on the LAN that it has joined first come first, and IPv4 before IPv6.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        self.network().addresses(self.0.id)
+    }
+
+    /// Attaches it to another LAN as well; nothing happens when it is there. On a LAN that it has been on, it gets the
+    /// address it had.
+    pub fn join(&self, lan: &Lan) {
+        self.network().attach(self.0.id, lan.id());
+    }
+
+    /// Takes it off a LAN: the address is gone, and what is sent to it. Sockets stay; those that are bound to the address
+    /// are silent until it is back. Nothing happens when it is not there.
+    pub fn leave(&self, lan: &Lan) {
+        self.network().detach(self.0.id, lan.id());
+    }
+
+    /// Takes it off all LANs and attaches it to this one: a laptop that is carried home.
+    pub fn move_to(&self, lan: &Lan) {
+        for old in self.network().lans_of(self.0.id).into_iter().filter(|old| *old != lan.id()) {
+            self.network().detach(self.0.id, old);
+        }
+        self.join(lan);
+    }
+
+    /// Gives it other addresses on this LAN, which nobody has had before.
+    ///
+    /// # Panics
+    /// It has never been on this LAN.
+    pub fn renumber(&self, lan: &Lan) {
+        self.network().renumber(self.0.id, lan.id());
+    }
+
+    /// How many bytes of datagrams each of its sockets holds unreceived before further ones are dropped; 2 MiB by
+    /// default.
+    pub fn set_socket_buffer(&self, bytes: usize) {
+        self.network().set_socket_buffer(self.0.id, bytes);
+    }
+
+    /// Whether it sends and hears multicast, as it does by default: a firewall may keep it out.
+    pub fn set_multicast(&self, multicast: bool) {
+        self.network().set_multicast(self.0.id, multicast);
     }
 
     /// Whether it is up.
@@ -72,7 +121,7 @@ impl Host {
     /// It ends what was started through the host: [`Host::spawn`] and [`Host::runtime`]. Handles that the scenario
     /// itself holds go silent.
     pub fn crash(&self) {
-        if self.network().take_down(self.0.id) {
+        if self.network().take_down(self.0.id, "crashes") {
             self.0.tasks.abort();
         }
     }
@@ -99,8 +148,8 @@ impl Host {
         Arc::new(self.host_runtime())
     }
 
-    /// Binds a UDP socket; port 0 takes a free one. One socket has a port, whatever address it is bound to.
-    /// An IPv6 socket is dual-stack and speaks IPv4.
+    /// Binds a UDP socket; port 0 takes a free one. One that is bound to `[::]` is dual-stack: it speaks IPv4 as well,
+    /// and sees its addresses mapped.
     ///
     /// # Errors
     /// The port is in use, the address is not this host's, or the host is down.
@@ -157,7 +206,7 @@ impl Host {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").field("name", &self.0.name).field("ip", &self.ip()).finish_non_exhaustive()
+        f.debug_struct("Host").field("name", &self.0.name).field("ips", &self.ips()).finish_non_exhaustive()
     }
 }
 

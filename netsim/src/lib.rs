@@ -87,17 +87,19 @@ mod socket;
 mod source;
 #[doc(hidden)]
 pub mod suite;
+mod topology;
 mod trace;
 mod units;
 mod watch;
 
 pub use faults::{Every, Fault, Faults, RestartAfter, every, restart_after};
 pub use host::Host;
-pub use link::Link;
+pub use link::{Latency, Link, Queue};
 pub use meshmq_netsim_macros::test;
 pub use run::{Builder, Failed, Run};
 pub use same::assert_same;
 pub use sim::Sim;
 pub use suite::seeds;
+pub use topology::{Cut, Lan, Router};
 pub use trace::{Counts, Hash, Trace};
 pub use units::Units;

@@ -9,7 +9,7 @@ use meshmq::env::{BoxFuture, Env, Network, Random};
 use quinn::AsyncUdpSocket;
 
 use crate::crypto::SeededIds;
-use crate::discovery::Lan;
+use crate::discovery::Mdns;
 use crate::host::Host;
 use crate::network::Life;
 use crate::socket::Socket;
@@ -43,7 +43,7 @@ impl Host {
     pub fn env(&self) -> Env {
         let world = Arc::new(World { host: self.clone(), life: self.life() });
         let mut env = Env::new(self.runtime(), world.clone(), self.crypto(), self.certificate_time(), world.clone());
-        env.sources.push(Arc::new(Lan::new(self.clone())));
+        env.sources.push(Arc::new(Mdns::new(self.clone())));
         env.connection_ids = Some(Arc::new(move || Box::new(SeededIds(world.host.stream()))));
         env
     }
@@ -61,7 +61,7 @@ impl Network for World {
     }
 
     fn addresses(&self) -> Vec<IpAddr> {
-        vec![self.host.ip()]
+        self.host.ips()
     }
 
     /// The names of hosts are names; addresses are looked up as themselves.
@@ -69,15 +69,15 @@ impl Network for World {
         let sim = self.host.sim().clone();
         Box::pin(async move {
             sim.sleep(LOOK_UP).await;
-            let ip = match name.parse() {
-                Ok(ip) => ip,
-                Err(_) if name == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            let ips: Vec<IpAddr> = match name.parse() {
+                Ok(ip) => vec![ip],
+                Err(_) if name == "localhost" => vec![Ipv4Addr::LOCALHOST.into()],
                 Err(_) => match sim.network().host_named(&name) {
-                    Some(host) => host.ip().into(),
+                    Some(host) => sim.network().addresses(host),
                     None => return Err(io::Error::new(io::ErrorKind::NotFound, format!("no host is named `{name}`"))),
                 },
             };
-            Ok(vec![SocketAddr::new(ip, port)])
+            Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
         })
     }
 }

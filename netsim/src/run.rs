@@ -218,10 +218,10 @@ impl Builder {
             .enable_time()
             .start_paused(true)
             .on_thread_park({
-                let (clock, watch) = (clock.clone(), sim.watch().clone());
+                let (clock, network, watch) = (clock.clone(), network.clone(), sim.watch().clone());
                 move || {
                     watch.idle();
-                    clock.on_idle();
+                    clock.on_idle(|flight| network.land(flight));
                 }
             })
             .build()

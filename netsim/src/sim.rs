@@ -11,8 +11,6 @@ use rand_chacha::ChaCha20Rng;
 use crate::clock::Timer;
 use crate::failures::Failures;
 use crate::faults::Faults;
-use crate::host::Host;
-use crate::link::Link;
 use crate::network::Network;
 use crate::random;
 use crate::run::{Builder, Run};
@@ -67,14 +65,6 @@ impl Sim {
         self.seed
     }
 
-    /// A new host, which is up. The first has the address `10.0.0.1`.
-    ///
-    /// # Panics
-    /// There is a host of this name, or there are 65,535.
-    pub fn host(&self, name: &str) -> Host {
-        Host::new(self.clone(), name)
-    }
-
     /// Virtual time since the start of the run.
     pub fn elapsed(&self) -> Duration {
         self.network.clock.now()
@@ -119,32 +109,6 @@ impl Sim {
                 sim.sleep(LOOKED_AT_EVERY.min(limit - taken)).await;
             }
         }
-    }
-
-    /// The link between all hosts that have none of their own, for packets sent from now on.
-    pub fn set_link(&self, link: Link) {
-        self.network.set_link(link);
-    }
-
-    /// The link between these two hosts, for packets sent from now on.
-    pub fn set_link_between(&self, a: &Host, b: &Host, link: Link) {
-        self.network.set_link_between(a.id(), b.id(), link);
-    }
-
-    /// From now on nothing gets through between these hosts. What is on its way arrives.
-    pub fn cut(&self, a: &Host, b: &Host) {
-        self.cut_one_way(a, b);
-        self.cut_one_way(b, a);
-    }
-
-    /// From now on nothing gets through from one host to the other.
-    pub fn cut_one_way(&self, from: &Host, to: &Host) {
-        self.network.cut(from.id(), to.id());
-    }
-
-    /// Undoes every cut.
-    pub fn heal(&self) {
-        self.network.heal();
     }
 
     /// Writes a line into the trace, and so into its hash: what the code under test has done, so that two runs which

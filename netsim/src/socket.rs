@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,44 +11,28 @@ use std::task::{Context, Poll};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
-use crate::inbox::Packet;
-use crate::network::{Life, Network};
+use crate::inbox::SocketId;
+use crate::network::{Life, Network, Outgoing};
 
-/// A bound UDP socket. An IPv6 one is dual-stack: it sees IPv4 as mapped addresses.
+/// A bound UDP socket. One that is bound to `[::]` is dual-stack: it sees IPv4 as mapped addresses.
 pub(crate) struct Socket {
     network: Arc<Network>,
     life: Life,
+    id: SocketId,
     bound: SocketAddr,
-    ip: Ipv4Addr,
 }
 
 impl Socket {
     pub(crate) fn bind(network: Arc<Network>, life: Life, address: SocketAddr) -> io::Result<Self> {
-        let ip = match address.ip() {
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv4Addr::UNSPECIFIED,
-            IpAddr::V6(ip) if ip.is_loopback() => Ipv4Addr::LOCALHOST,
-            ip => ipv4(ip).ok_or(io::ErrorKind::AddrNotAvailable)?,
-        };
-        let port = network.bind(life, ip, address.port())?;
-        Ok(Self { network, life, bound: SocketAddr::new(address.ip(), port), ip })
-    }
-
-    /// The address that a packet is sent from: the one that quinn asks for, which is where it was received.
-    fn source(&self, to: Ipv4Addr, wanted: Option<IpAddr>) -> SocketAddrV4 {
-        let ip = match wanted.and_then(ipv4) {
-            Some(ip) if !ip.is_unspecified() => ip,
-            _ if !self.ip.is_unspecified() => self.ip,
-            _ if to.is_loopback() => to,
-            _ => self.life.host.ip(),
-        };
-        SocketAddrV4::new(ip, self.bound.port())
+        let (id, port) = network.bind(life, address.ip().to_canonical(), address.port())?;
+        Ok(Self { network, life, id, bound: SocketAddr::new(address.ip(), port) })
     }
 
     /// An address as this socket shows it.
-    fn shown(&self, address: SocketAddrV4) -> SocketAddr {
-        let ip = match self.bound {
-            SocketAddr::V4(_) => IpAddr::V4(*address.ip()),
-            SocketAddr::V6(_) => IpAddr::V6(address.ip().to_ipv6_mapped()),
+    fn shown(&self, address: SocketAddr) -> SocketAddr {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if self.bound.is_ipv6() => IpAddr::V6(ip.to_ipv6_mapped()),
+            ip => ip,
         };
         SocketAddr::new(ip, address.port())
     }
@@ -60,15 +44,18 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some(ip) = ipv4(transmit.destination.ip()) else {
-            return Err(io::ErrorKind::NetworkUnreachable.into());
-        };
-        let to = SocketAddrV4::new(ip, transmit.destination.port());
-        let from = self.source(ip, transmit.src_ip);
-        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-        for bytes in transmit.contents.chunks(segment) {
-            self.network.send(self.life, Packet { from, to, ecn: transmit.ecn, bytes: bytes.to_vec() });
-        }
+        self.network.send(
+            self.life,
+            &Outgoing {
+                bound: SocketAddr::new(self.bound.ip().to_canonical(), self.bound.port()),
+                source: transmit.src_ip.map(|ip| ip.to_canonical()),
+                to: SocketAddr::new(transmit.destination.ip().to_canonical(), transmit.destination.port()),
+                ecn: transmit.ecn,
+                contents: transmit.contents,
+                segment: transmit.segment_size.unwrap_or(transmit.contents.len()),
+            },
+        );
+        // What can't be sent is gone: so it is with quinn's own sockets, which write it into their log.
         Ok(())
     }
 
@@ -80,7 +67,7 @@ impl AsyncUdpSocket for Socket {
     ) -> Poll<io::Result<usize>> {
         let mut received = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
-            let Poll::Ready(packet) = self.network.poll_receive(self.life, self.bound.port(), cx) else { break };
+            let Poll::Ready(packet) = self.network.poll_receive(self.life, self.id, cx) else { break };
             let len = packet.bytes.len().min(buffer.len());
             buffer[..len].copy_from_slice(&packet.bytes[..len]);
             let dst_ip = Some(self.shown(packet.to).ip());
@@ -105,7 +92,7 @@ impl AsyncUdpSocket for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.network.unbind(self.life, self.bound.port());
+        self.network.unbind(self.life, self.id);
     }
 }
 
@@ -122,13 +109,6 @@ struct AlwaysWritable;
 impl UdpPoller for AlwaysWritable {
     fn poll_writable(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-fn ipv4(ip: IpAddr) -> Option<Ipv4Addr> {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+
+use crate::link::nanos;
+use crate::network::HostId;
 
 /// What a run leaves behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// How many packets had which fate. The copies of one packet are one packet.
+/// How many packets had which fate. The copies of one packet are one packet when it is sent; each may be lost further on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -54,23 +57,46 @@ pub struct Counts {
     pub sent: u64,
     /// Lost by chance.
     pub lost: u64,
-    /// Arrived twice.
+    /// Dropped at a queue that was full.
+    pub dropped: u64,
+    /// Doubled.
     pub duplicated: u64,
-    /// Stopped by a cut, too large for the link, or for an address that nobody has.
+    /// Changed on the way.
+    pub corrupted: u64,
+    /// Stopped by a cut, too large for a link, or for an address that nobody has or that no way leads to.
     pub stopped: u64,
-    /// Arrived where nobody listened or the inbox was full.
+    /// Arrived where nobody listened or the socket's buffer was full.
     pub unheard: u64,
 }
 
-/// What becomes of a packet, known when it is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What becomes of a packet on a link, known when it comes there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It takes so long; twice when it is duplicated.
-    Arrives(Vec<Duration>),
+    /// It takes so long, and its copy, when it is duplicated, as long as `again` says.
+    Arrives {
+        delay: Duration,
+        again: Option<Duration>,
+        corrupt: bool,
+    },
     Cut,
     Lost,
+    /// The queue was full.
+    Dropped,
     NobodyThere,
+    NoRoute,
     TooLarge,
+}
+
+/// The link that a packet comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Loopback,
+    Uplink,
+    Lan,
+    /// The link of two hosts, to this one.
+    Pair(HostId),
+    Router,
+    Downlink,
 }
 
 /// Writes the trace of a run.
@@ -83,7 +109,7 @@ pub(crate) struct Recorder {
 
 /// A line of the log, not yet written out: most are never read.
 enum Line {
-    Packet { from: SocketAddrV4, to: SocketAddrV4, len: usize, payload: Option<u32>, fate: Fate },
+    Packet { stage: Stage, from: SocketAddr, to: SocketAddr, len: usize, payload: Option<u32>, fate: Fate },
     Note(String),
 }
 
@@ -93,35 +119,76 @@ impl Recorder {
         Self { hash: Sha256::new(), packets: Counts::default(), log: VecDeque::new(), keep }
     }
 
-    /// A packet is sent.
-    pub(crate) fn packet(&mut self, now: Duration, from: SocketAddrV4, to: SocketAddrV4, bytes: &[u8], fate: Fate) {
+    /// A packet is sent, and comes to its first link.
+    pub(crate) fn packet(
+        &mut self,
+        now: Duration,
+        stage: Stage,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+        fate: Fate,
+    ) {
         self.packets.sent += 1;
-        match &fate {
-            Fate::Arrives(delays) => self.packets.duplicated += u64::from(delays.len() > 1),
-            Fate::Lost => self.packets.lost += 1,
-            Fate::Cut | Fate::NobodyThere | Fate::TooLarge => self.packets.stopped += 1,
-        }
         self.time(b"packet", now);
-        for address in [from, to] {
-            self.hash.update(address.ip().octets());
-            self.hash.update(address.port().to_le_bytes());
-        }
-        match &fate {
-            Fate::Arrives(delays) => {
-                self.hash.update([delays.len().try_into().expect("a packet has few copies")]);
-                for delay in delays {
-                    self.hash.update(nanos(*delay));
-                }
-            }
-            Fate::Cut => self.hash.update([0xfc]),
-            Fate::Lost => self.hash.update([0xfd]),
-            Fate::NobodyThere => self.hash.update([0xfe]),
-            Fate::TooLarge => self.hash.update([0xff]),
-        }
+        self.fate(stage, from, to, fate);
         self.bytes(bytes);
         // Two whole logs are compared line by line, so that each tells its payload from another one.
         let payload = (self.keep == usize::MAX).then(|| short_hash(bytes));
-        self.keep(now, Line::Packet { from, to, len: bytes.len(), payload, fate });
+        self.keep(now, Line::Packet { stage, from, to, len: bytes.len(), payload, fate });
+    }
+
+    /// A packet that was sent before comes to another link.
+    pub(crate) fn hop(
+        &mut self,
+        now: Duration,
+        stage: Stage,
+        from: SocketAddr,
+        to: SocketAddr,
+        len: usize,
+        fate: Fate,
+    ) {
+        self.time(b"hop", now);
+        self.fate(stage, from, to, fate);
+        self.keep(now, Line::Packet { stage, from, to, len, payload: None, fate });
+    }
+
+    fn fate(&mut self, stage: Stage, from: SocketAddr, to: SocketAddr, fate: Fate) {
+        for address in [from, to] {
+            match address.ip() {
+                IpAddr::V4(ip) => self.hash.update(ip.octets()),
+                IpAddr::V6(ip) => self.hash.update(ip.octets()),
+            }
+            self.hash.update(address.port().to_le_bytes());
+        }
+        let stage = match stage {
+            Stage::Loopback => 0,
+            Stage::Uplink => 1,
+            Stage::Lan => 2,
+            Stage::Pair(_) => 3,
+            Stage::Router => 4,
+            Stage::Downlink => 5,
+        };
+        let (code, counted) = match fate {
+            Fate::Arrives { delay, again, corrupt } => {
+                self.packets.duplicated += u64::from(again.is_some());
+                self.packets.corrupted += u64::from(corrupt);
+                self.hash.update([stage, 1 + u8::from(again.is_some()) + 2 * u8::from(corrupt)]);
+                self.hash.update(nanos(delay).to_le_bytes());
+                if let Some(again) = again {
+                    self.hash.update(nanos(again).to_le_bytes());
+                }
+                return;
+            }
+            Fate::Dropped => (0xfa, &mut self.packets.dropped),
+            Fate::NoRoute => (0xfb, &mut self.packets.stopped),
+            Fate::Cut => (0xfc, &mut self.packets.stopped),
+            Fate::Lost => (0xfd, &mut self.packets.lost),
+            Fate::NobodyThere => (0xfe, &mut self.packets.stopped),
+            Fate::TooLarge => (0xff, &mut self.packets.stopped),
+        };
+        *counted += 1;
+        self.hash.update([stage, code]);
     }
 
     /// Something other than a packet has happened.
@@ -148,7 +215,7 @@ impl Recorder {
 
     fn time(&mut self, kind: &[u8], now: Duration) {
         self.bytes(kind);
-        self.hash.update(nanos(now));
+        self.hash.update(nanos(now).to_le_bytes());
     }
 
     /// With their length, so that two records never look like one another.
@@ -169,24 +236,33 @@ impl Recorder {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (from, to, len, payload, fate) = match self {
-            Self::Packet { from, to, len, payload, fate } => (from, to, len, payload, fate),
+        let (stage, from, to, len, payload, fate) = match self {
+            Self::Packet { stage, from, to, len, payload, fate } => (stage, from, to, len, payload, fate),
             Self::Note(text) => return f.write_str(text),
         };
         write!(f, "{from} → {to}  {len} B  ")?;
         if let Some(payload) = payload {
             write!(f, "#{payload:08x}  ")?;
         }
+        match stage {
+            Stage::Loopback | Stage::Lan | Stage::Pair(_) => {}
+            Stage::Uplink => f.write_str("uplink: ")?,
+            Stage::Router => f.write_str("router: ")?,
+            Stage::Downlink => f.write_str("downlink: ")?,
+        }
         match fate {
-            Fate::Arrives(delays) => {
-                for (n, delay) in delays.iter().enumerate() {
-                    write!(f, "{}{delay:?}", if n == 0 { "in " } else { ", again in " })?;
+            Fate::Arrives { delay, again, corrupt } => {
+                write!(f, "in {delay:?}")?;
+                if let Some(again) = again {
+                    write!(f, ", again in {again:?}")?;
                 }
-                Ok(())
+                f.write_str(if *corrupt { ", changed" } else { "" })
             }
             Fate::Cut => f.write_str("cut"),
             Fate::Lost => f.write_str("lost"),
+            Fate::Dropped => f.write_str("the queue is full"),
             Fate::NobodyThere => f.write_str("nobody has this address"),
+            Fate::NoRoute => f.write_str("no way leads there"),
             Fate::TooLarge => f.write_str("too large"),
         }
     }
@@ -204,8 +280,4 @@ impl fmt::Display for Clocked {
 fn short_hash(bytes: &[u8]) -> u32 {
     let hash: [u8; 32] = Sha256::digest(bytes).into();
     u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
-}
-
-fn nanos(time: Duration) -> [u8; 8] {
-    u64::try_from(time.as_nanos()).expect("a run is shorter than 584 years").to_le_bytes()
 }

@@ -112,8 +112,7 @@ impl Place {
             // Dropped with the end of its output.
             let _running: std::sync::mpsc::Sender<()> = running;
             for line in stdout.lines().map_while(Result::ok) {
-                if let Some(said) = line.split('\u{2}').nth(1)
-                {
+                if let Some(said) = line.split('\u{2}').nth(1) {
                     // Nobody may listen any more.
                     let _ = sender.send(said.to_owned());
                     *WORDS.lock().unwrap() += 1;

@@ -20,8 +20,16 @@ pub(crate) use timer::Timer;
 
 use events::Events;
 
-/// Something that is going to happen.
-type Event = Box<dyn FnOnce() + Send>;
+use crate::network::Flight;
+
+/// Something that is going to happen. The two that happen most have no closure of their own.
+enum Event {
+    /// A timer fires.
+    Wake(Waker),
+    /// A packet comes to the end of a link.
+    Land(Box<Flight>),
+    Do(Box<dyn FnOnce() + Send>),
+}
 
 /// Virtual time of one run.
 pub(crate) struct Clock {
@@ -70,8 +78,22 @@ impl Clock {
 
     /// `event` happens at this time; at the current instant, after all that was due then, if the time has passed.
     pub(crate) fn at(&self, time: Duration, event: impl FnOnce() + Send + 'static) -> Ticket {
+        self.add(time, Event::Do(Box::new(event)))
+    }
+
+    /// This task is woken at this time.
+    fn at_wake(&self, time: Duration, waker: Waker) -> Ticket {
+        self.add(time, Event::Wake(waker))
+    }
+
+    /// The packet comes to the end of its link at this time.
+    pub(crate) fn at_landing(&self, time: Duration, flight: Box<Flight>) {
+        self.add(time, Event::Land(flight));
+    }
+
+    fn add(&self, time: Duration, event: Event) -> Ticket {
         let time = time.max(self.now());
-        self.lock().events.add(time, Box::new(event))
+        self.lock().events.add(time, event)
     }
 
     /// Whether the run is over.
@@ -85,8 +107,9 @@ impl Clock {
         let _event = { self.lock().events.remove(ticket) };
     }
 
-    /// Lets happen what is due before tokio's clock can move; called when nothing else is left to do.
-    pub(crate) fn on_idle(&self) {
+    /// Lets happen what is due before tokio's clock can move; called when nothing else is left to do. `land` takes the
+    /// packets that come to the end of a link.
+    pub(crate) fn on_idle(&self, land: impl Fn(Box<Flight>)) {
         if self.start.get().is_none() {
             return;
         }
@@ -110,7 +133,11 @@ impl Clock {
         let pace = state.pace.take();
         drop(state);
         for event in due {
-            event();
+            match event {
+                Event::Wake(waker) => waker.wake(),
+                Event::Land(flight) => land(flight),
+                Event::Do(event) => event(),
+            }
         }
         // Something is left to do now, even if no event has woken a task: so tokio asks again before it moves.
         if let Some(pace) = pace {

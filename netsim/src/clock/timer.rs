@@ -47,8 +47,7 @@ impl Timer {
     }
 
     fn wait(&mut self, waker: Waker) {
-        let woken = waker.clone();
-        let ticket = self.clock.at(self.at, move || woken.wake());
+        let ticket = self.clock.at_wake(self.at, waker.clone());
         self.waiting = Some((waker, ticket));
     }
 
