@@ -57,6 +57,7 @@
 //! | [`env`](mod@env) | the world, as a value |
 //! | `node` | the hall: who is there, and which sockets meet? |
 //! | `observe` | what is going on? |
+//! | `sync` | where do an application's threads and the node's meet? |
 
 pub mod blocking;
 pub mod discovery;
@@ -70,6 +71,7 @@ mod observe;
 mod pattern;
 mod session;
 mod socket;
+mod sync;
 mod trust;
 mod wire;
 

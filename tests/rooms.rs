@@ -14,7 +14,8 @@ const PICTURE: &[(&str, &[&str])] = &[
     ("message", &["id", "error", "pattern", "wire::headers", "wire::limits"]),
     ("observe", &["id", "message"]),
     ("wire", &["id", "error"]),
-    ("pattern", &["id", "error", "message", "observe", "wire"]),
+    ("sync", &[]),
+    ("pattern", &["id", "error", "message", "observe", "sync", "wire"]),
     ("session", &["id", "error", "wire"]),
     // The discovery sources are part of the world that a node is given.
     ("env", &["discovery"]),
@@ -24,12 +25,12 @@ const PICTURE: &[(&str, &[&str])] = &[
     ("node", &["*"]),
     // A view of the public types: it waits where they return a future.
     ("blocking", &["id", "error", "message", "observe", "env", "trust", "node", "socket"]),
-    ("socket", &["id", "error", "message", "observe", "env", "wire", "pattern", "node"]),
+    ("socket", &["id", "error", "message", "observe", "env", "sync", "wire", "pattern", "node"]),
 ];
 
 /// Words that only some rooms may say, and why.
 const WORDS: &[Word] = &[
-    Word { word: "tokio", rooms: &["lib", "env", "discovery", "link", "node", "socket"], why: PURE },
+    Word { word: "tokio", rooms: &["lib", "env", "discovery", "link", "node", "socket", "sync"], why: PURE },
     Word { word: "quinn", rooms: &["env", "link", "trust"], why: "the rooms `env`, `link` and `trust` hide QUIC" },
     Word { word: "quinn_proto", rooms: &["link"], why: "the room `link` hides QUIC" },
     Word { word: "quinn_udp", rooms: &["env"], why: WORLD },

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::*};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::pull::LaneIn;
 use super::push::lock;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, Mutex};
 use crate::wire::headers::section_len;
 
 /// The writer has looked since: whoever answers next tells it.

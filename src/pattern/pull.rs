@@ -12,12 +12,11 @@ mod lane;
 mod late;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::*;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use atomic_waker::AtomicWaker;
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::lane::PullLane;
@@ -30,6 +29,7 @@ use super::splitter::Splitter;
 use super::waiters::{Ticket, Waiters};
 use super::window::Window;
 use crate::id::NodeId;
+use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Mutex};
 
 /// What receivers and lanes of one socket share.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ mod intake;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ use super::content::Content;
 use super::lane::LanePeer;
 use super::segment::{Fresh, Segment};
 use crate::id::NodeId;
+use crate::sync::{Mutex, MutexGuard};
 use crate::wire::control::OpenLane;
 use crate::wire::frame;
 

@@ -11,12 +11,9 @@ mod sink;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use self::core::{Apart, Board, Core};
 use self::futures::Sender;
@@ -30,6 +27,7 @@ use crate::message::NewMessage;
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::PushMetrics;
 use crate::pattern::push::{Amount, Flight, Intake, Refused, lock};
+use crate::sync::{AtomicBool, Mutex, Notify};
 use crate::wire::control::SocketKind;
 use crate::wire::limits::{PUSH_BYTES, PUSH_MESSAGES};
 

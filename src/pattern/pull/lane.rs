@@ -1,12 +1,11 @@
 //! One lane from a pusher: what comes in over it, and what does its carrier do next?
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::*;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use atomic_waker::AtomicWaker;
 use bytes::{Bytes, BytesMut};
 
 use super::{Inbox, LaneIn, PullCounts, Watched, Work};
@@ -16,6 +15,7 @@ use crate::pattern::push::lock;
 use crate::pattern::slots::Slots;
 use crate::pattern::splitter::{Control, Splitter};
 use crate::pattern::window::Window;
+use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Mutex};
 use crate::wire::control::OpenLane;
 use crate::wire::frame::{Numbers, to_receiver};
 use crate::wire::headers::section_len;

@@ -2,7 +2,6 @@
 //!
 //! Messages that came back go first, the oldest before the others; then fresh ones, by ranges of segments.
 
-use std::sync::Mutex;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use bytes::{Buf, Bytes};
 
 use super::{Again, Flight, Intake, Lane, LaneKey, Place, Returned, Run, SMALL_CHUNK, SentAgain, What, lock};
 use crate::pattern::segment::{Fresh, Segment};
+use crate::sync::Mutex;
 use crate::wire::frame::{self, Head, MAX_HEAD, Payload, own_flags, own_frame, to_receiver};
 use crate::wire::headers;
 

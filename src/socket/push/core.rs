@@ -1,12 +1,10 @@
 //! The push socket itself, held by its handles and by its node: what is accepted, when is the flight's turn, who is told?
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::Ordering::*;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
-
-use tokio::sync::{Notify, oneshot};
 
 use crate::env::Env;
 use crate::error::SendErrorKind;
@@ -18,6 +16,7 @@ use crate::pattern::push::{Accepted, Amount, Effects, Flight, Intake, Outcome, R
 use crate::pattern::waiters::Ticket;
 use crate::socket::connected::Connected;
 use crate::socket::spans::{self, Sending};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Notify, oneshot};
 use crate::wire::headers::section_len;
 use crate::wire::limits::MAX_HEADERS;
 
@@ -90,7 +89,7 @@ impl Core {
         (result, next)
     }
 
-    pub(super) fn conclude(&self, mut board: std::sync::MutexGuard<'_, Board>) {
+    pub(super) fn conclude(&self, mut board: MutexGuard<'_, Board>) {
         let Effects { freed, wakers, settled, dead, again } = board.flight.take_effects();
         let notes: Vec<_> = settled
             .into_iter()

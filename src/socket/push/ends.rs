@@ -1,7 +1,7 @@
 //! What the node and a lane's carrier hold of a push socket: how do lanes open, speak and end?
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use crate::observe::{SocketFigures, SocketMetrics};
 use crate::pattern::content::Content;
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
 use crate::pattern::push::{LaneKey, lock};
+use crate::sync::Mutex;
 use crate::wire::control::{Level, OpenLane, SocketKind};
 use crate::wire::frame;
 

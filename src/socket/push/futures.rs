@@ -6,8 +6,6 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering::Acquire;
 use std::task::{Context, Poll};
 
-use tokio::sync::oneshot;
-
 use super::Push;
 use super::core::Core;
 use crate::error::{Closed, HandleError, SendError, SendErrorKind};
@@ -15,6 +13,7 @@ use crate::message::NewMessage;
 use crate::pattern::push::{Amount, Outcome, lock};
 use crate::pattern::waiters::Ticket;
 use crate::socket::spans::{self, Sending};
+use crate::sync::oneshot;
 
 /// A message on its way into the socket: see [`Push::send`].
 #[derive(Debug)]
