@@ -169,6 +169,7 @@ impl Core {
         for waker in wakers {
             waker.wake();
         }
+        self.hall.drained();
         if self.orphaned.load(Acquire) {
             self.leave();
         }
