@@ -129,7 +129,7 @@ fn find(source: &str, name: &str) -> Found {
         let attributes: Vec<_> = above.filter(|line| line.starts_with("#[")).collect();
         // Also inside `proptest!`, where each test has the attribute.
         let is_test = |attribute: &&&str| **attribute == "#[test]" || attribute.starts_with("#[tokio::test");
-        if !attributes.iter().any(|attribute| is_test(attribute)) {
+        if !attributes.iter().any(is_test) {
             continue;
         }
         if attributes.iter().any(|attribute| attribute.contains("ignore")) {
