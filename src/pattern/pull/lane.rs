@@ -182,6 +182,10 @@ impl LaneEnd for PullLane {
         control.counts.orphaned += orphaned;
         control.lanes.remove(&lane.key);
         drop(control);
+        if lane.gated {
+            // What was announced over it does not come: others have something, perhaps.
+            lane.inbox.announce();
+        }
         lane.with_slots(|slots| slots.close(lane.key));
     }
 }
@@ -201,12 +205,7 @@ impl Work {
         if lane.gated && !self.draining {
             if !draft.entries.is_empty() {
                 self.held.push_back(draft);
-                let waiting = lock(&lane.inbox.queue).receivers.count() as u64;
-                let open = lane.awaited();
-                if waiting > open {
-                    let more = (waiting - open).min(self.splitter.received() - lane.asked.load(Acquire));
-                    lane.asked.fetch_add(more, AcqRel);
-                }
+                lane.inbox.announce();
             }
         } else {
             self.publish(lane, draft);
