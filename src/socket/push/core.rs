@@ -191,7 +191,7 @@ impl Core {
     pub(super) fn orphan(&self) {
         self.orphaned.store(true, Release);
         if self.refuse_more() {
-            self.leave();
+            self.settled();
         }
     }
 
