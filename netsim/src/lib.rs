@@ -77,6 +77,7 @@ mod random;
 mod runtime;
 mod sim;
 mod socket;
+mod tasks;
 mod topology;
 mod trace;
 mod units;
