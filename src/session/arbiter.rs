@@ -23,6 +23,7 @@ pub(crate) struct ConnectionId(pub(crate) u64);
 
 /// One node's view of its connections with one peer.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Arbiter {
     /// This node chooses: it has the smaller id.
     chooses: bool,

@@ -10,6 +10,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// An end that has heard nothing for a while pings; its peer's transport acknowledges that, so one end's pings tell
 /// both that the other lives, and nothing has to answer a ping.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Liveness {
     ticked: Instant,
     /// What had been received at the last tick.

@@ -35,6 +35,7 @@ use table::{Heard as HeardTable, Told};
 
 /// One end of one connection: what may be said when, and what is to be said next.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Session {
     /// This end sends the first [`Control::Admitted`]: its node has the smaller id.
     arbitrates: bool,

@@ -8,6 +8,7 @@ use crate::wire::control::Status;
 use crate::wire::limits::STATUS_INTERVAL;
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Asks {
     ask: Ask,
     /// The parts of the peer's answer so far.

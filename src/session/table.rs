@@ -17,6 +17,7 @@ pub(crate) struct Change {
 
 /// What the peer is still to be told. A socket that opens and closes before its turn is never told.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Told {
     /// The parts that come next belong to the first, whole table.
     full: bool,
@@ -66,6 +67,7 @@ impl Told {
 
 /// What the peer has told.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Heard {
     sockets: BTreeMap<SocketId, SocketEntry>,
     complete: bool,
@@ -74,6 +76,7 @@ pub(super) struct Heard {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct Parts {
     full: bool,
     opened: BTreeMap<SocketId, SocketEntry>,

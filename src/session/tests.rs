@@ -1,3 +1,5 @@
+mod explored;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
