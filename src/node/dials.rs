@@ -25,7 +25,7 @@ impl Hall {
             }
             let limit = address.pace.begin(now, 1, false, self.jitter());
             self.dial(Wanted::Anybody, *at, Duration::ZERO, limit);
-            later(now + limit);
+            later(address.pace.due().unwrap_or(now + limit));
         }
         let mut room =
             MAX_HEARSAY.saturating_sub(state.peers.values().filter(|peer| peer.is_tried_on_hearsay()).count());
@@ -64,7 +64,7 @@ impl Hall {
             for (nth, at) in addresses.into_iter().enumerate() {
                 self.dial(Wanted::Peer(*node), at, STAGGER * nth as u32, limit);
             }
-            later(now + limit);
+            later(peer.pace.due().unwrap_or(now + limit));
         }
         next
     }
@@ -149,7 +149,7 @@ impl Hall {
                 let linked = state.is_connected(node);
                 if let Some(peer) = state.peers.get_mut(&node) {
                     peer.pace.end(adopted == Some(node));
-                    if !linked && peer.pace.due().is_some() {
+                    if !linked && !peer.pace.is_under_way() {
                         // Nobody is there, or nobody that it was said to be: whoever has said so may look again.
                         let _ = state.doubts.send(node);
                     }

@@ -2,15 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use crate::wire::limits::{REDIAL, REDIAL_LATER};
+
 /// The times at which one peer, or one address, is dialled.
 ///
 /// A dial is given up when the next one begins, as the retries inside one QUIC handshake grow ever rarer: a path that
-/// is healed is found by the next dial, at most [`SLOW`] later, and within [`FAST`] soon after a loss.
+/// is healed is found by the next dial, at most [`REDIAL_LATER`] later, and within [`REDIAL`] soon after a loss. Then a dial has
+/// twice that time, beside the next one: a handshake over a long way takes more than [`REDIAL`].
 #[derive(Debug)]
 pub(super) struct Pace {
     next: Instant,
     /// Dials under way.
     under_way: usize,
+    /// The next ones begin while they are.
+    overlaps: bool,
     /// Attempts that came to nothing, since the last link.
     failed: u32,
     /// When the last link was lost, or a sign came that it may be back.
@@ -24,12 +29,17 @@ pub(super) struct Pace {
 impl Pace {
     /// Dialled first at this time.
     pub(super) fn new(first: Instant) -> Self {
-        Self { next: first, under_way: 0, failed: 0, lost: None, put_off: 0, begun: None }
+        Self { next: first, under_way: 0, overlaps: false, failed: 0, lost: None, put_off: 0, begun: None }
     }
 
-    /// When it is to be dialled; `None` while it is.
+    /// When it is to be dialled; `None` while it is, and not to be dialled once more beside that.
     pub(super) fn due(&self) -> Option<Instant> {
-        (self.under_way == 0).then_some(self.next)
+        (self.under_way == 0 || self.overlaps).then_some(self.next)
+    }
+
+    /// It is being dialled.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way > 0
     }
 
     /// So many dials are begun: how long they may take. `patient`: the peer is known to be there, on this host, where
@@ -37,14 +47,15 @@ impl Pace {
     /// random, so that those who lost each other at the same time do not meet halfway for ever.
     pub(super) fn begin(&mut self, now: Instant, dials: usize, patient: bool, jitter: u64) -> Duration {
         let fast = !patient && self.lost.is_some_and(|lost| now < lost + FAST_FOR);
-        let period = if fast { FAST } else { SLOW };
+        let period = if fast { REDIAL } else { REDIAL_LATER };
         // 85 to 100 %: three dials in ten seconds at the most where nobody is known to be.
         let period = period.mul_f64(1.0 - 0.15 * (jitter % 1024) as f64 / 1024.0);
         self.next = now + period;
-        self.under_way = dials;
+        self.under_way += dials;
+        self.overlaps = fast;
         self.put_off = 0;
         self.begun = Some(now);
-        period
+        if fast { period * 2 } else { period }
     }
 
     /// One of the dials has ended.
@@ -67,16 +78,17 @@ impl Pace {
         self.failed > 0
     }
 
-    /// The link was lost, or others came back: dial afresh, from this time on. Not sooner than [`FAST`] after the last
+    /// The link was lost, or others came back: dial afresh, from this time on. Not sooner than [`CALM`] after the last
     /// dial: a peer that closes each link as soon as it is open would be dialled in a loop.
     pub(super) fn hurry(&mut self, now: Instant, first: Instant) {
         self.lost = Some(now);
-        self.next = self.begun.map_or(first, |begun| first.max(begun + FAST));
+        self.next = self.begun.map_or(first, |begun| first.max(begun + CALM));
     }
 
     /// It is somewhere else now: dial there from this time on, whatever dials of before are still under way.
     pub(super) fn anew(&mut self, first: Instant) {
         self.under_way = 0;
+        self.overlaps = false;
         self.next = first;
     }
 
@@ -91,14 +103,12 @@ impl Pace {
     }
 }
 
-/// How often somebody is dialled whose link was lost not long ago.
-const FAST: Duration = Duration::from_secs(1);
-/// How long that goes on.
+/// How long after its last dial somebody is not dialled again whose link has just been lost.
+const CALM: Duration = Duration::from_secs(1);
+/// How long somebody is dialled each [`REDIAL`] whose link was lost.
 const FAST_FOR: Duration = Duration::from_secs(10);
 /// How often a dial is put off at the most.
 const MOST_PUT_OFF: u32 = 8;
-/// How often afterwards, and how often somebody who was never reached.
-const SLOW: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests {
@@ -113,10 +123,9 @@ mod tests {
                 return times;
             }
             times.push((now - start).as_secs_f64());
-            let limit = pace.begin(now, 1, false, jitter);
-            assert_eq!(pace.due(), None, "one at a time");
+            pace.begin(now, 1, false, jitter);
+            assert!(pace.is_under_way());
             pace.end(false);
-            assert_eq!(pace.due(), Some(now + limit));
         }
     }
 
@@ -131,13 +140,39 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_peer_is_dialled_each_second_at_first() {
+    fn a_lost_peer_is_dialled_each_half_second_at_first() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         pace.hurry(start, start);
         let times = dials(&mut pace, start, 30.0, 0);
-        assert_eq!(times.iter().filter(|&&time| time < 10.0).count(), 10);
+        assert_eq!(times.iter().filter(|&&time| time < 10.0).count(), 20);
         assert!(times.windows(2).all(|two| two[1] - two[0] <= 4.0));
+    }
+
+    #[test]
+    fn dials_overlap_for_as_long_as_they_come_fast_and_two_at_a_time() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert_eq!(pace.begin(start, 1, false, 0), REDIAL_LATER);
+        assert_eq!(pace.due(), None, "one at a time where nobody was known");
+        pace.end(false);
+        pace.hurry(start, start);
+        let mut under_way = std::collections::VecDeque::new();
+        let mut most = 0;
+        for tick in 0..2000 {
+            let now = start + Duration::from_millis(10 * tick);
+            while under_way.front().is_some_and(|until| *until <= now) {
+                under_way.pop_front();
+                pace.end(false);
+            }
+            if pace.due().is_some_and(|due| due <= now) {
+                under_way.push_back(now + pace.begin(now, 1, false, 0));
+            }
+            most = most.max(under_way.len());
+            assert_eq!(pace.is_under_way(), !under_way.is_empty());
+        }
+        assert_eq!(most, 2);
+        assert_eq!(under_way.len(), 1, "in the end it is one again");
     }
 
     #[test]
@@ -155,7 +190,7 @@ mod tests {
         }
         assert!(dials <= 11, "{dials} dials in ten seconds");
         // A link that has lasted is sought at once.
-        now += FAST;
+        now += CALM;
         pace.hurry(now, now);
         assert_eq!(pace.due(), Some(now));
     }
@@ -165,21 +200,21 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         pace.hurry(start, start);
-        assert_eq!(pace.begin(start, 1, true, 0), SLOW);
+        assert_eq!(pace.begin(start, 1, true, 0), REDIAL_LATER);
         pace.end(false);
-        assert_eq!(pace.begin(start, 1, false, 0), FAST);
+        assert_eq!(pace.begin(start, 1, false, 0), REDIAL * 2);
     }
 
     #[test]
     fn a_dial_is_put_off_for_a_while_and_not_for_ever() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        let put_off = std::iter::from_fn(|| pace.put_off(start, SLOW)).count();
+        let put_off = std::iter::from_fn(|| pace.put_off(start, REDIAL_LATER)).count();
         assert_eq!(put_off, MOST_PUT_OFF as usize);
-        assert_eq!(pace.due(), Some(start + SLOW));
+        assert_eq!(pace.due(), Some(start + REDIAL_LATER));
         pace.begin(start, 1, false, 0);
         pace.end(false);
-        assert!(pace.put_off(start, SLOW).is_some(), "the next one may be put off again");
+        assert!(pace.put_off(start, REDIAL_LATER).is_some(), "the next one may be put off again");
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Peer {
     /// Nothing is known of it that would help to reach it, and it is not being dialled.
     fn is_useless(&self, now: Instant) -> bool {
         let remembered = self.left && now.saturating_duration_since(self.unlinked) < NOTICED_AFTER;
-        self.is_nowhere() && !remembered && self.pace.due().is_some_and(|due| due <= now)
+        self.is_nowhere() && !remembered && !self.pace.is_under_way() && self.pace.due().is_some_and(|due| due <= now)
     }
 
     /// Nobody but others' word says that it is there.
@@ -125,7 +125,7 @@ impl Peer {
     }
 
     pub(super) fn is_tried_on_hearsay(&self) -> bool {
-        self.is_hearsay() && self.pace.due().is_none()
+        self.is_hearsay() && self.pace.is_under_way()
     }
 
     /// Where to dial, the likeliest first.

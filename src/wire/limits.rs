@@ -79,6 +79,10 @@ pub(crate) const BACKOFF: [Duration; 6] = [
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 /// The longest that a young node takes its view of the mesh for unfinished.
 pub(crate) const SETTLING: Duration = Duration::from_millis(1500);
+/// How often a peer is dialled afresh whose link was lost within the last ten seconds, at most. Each dial has twice as long.
+pub(crate) const REDIAL: Duration = Duration::from_millis(500);
+/// How often later, and whoever was never reached; a dial is given up when the next one begins.
+pub(crate) const REDIAL_LATER: Duration = Duration::from_secs(4);
 /// After this long without a peer a node says what it tried, and a socket that it has nobody to talk to.
 pub(crate) const LONELY_AFTER: Duration = Duration::from_secs(5);
 

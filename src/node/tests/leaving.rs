@@ -121,3 +121,88 @@ async fn a_shutdown_ends_with_what_it_waits_for() {
     assert!(tokio::join!(shutdown, dropped).0.is_empty());
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
+
+#[tokio::test]
+async fn a_shut_down_node_says_goodbye_and_hands_back_what_nobody_took() {
+    let (key, board) = (key(), Board::default());
+    let (a, b) = (on_board(&key, &board).await, on_board(&key, &board).await);
+    b.wait_for_peers(1).await.unwrap();
+    a.wait_for_peers(1).await.unwrap();
+    let mut events = b.events();
+    let push = a.push("jobs").await.unwrap();
+    push.send("one").await.unwrap();
+    push.send("two").await.unwrap();
+    let again = a.clone();
+    let (undelivered, second) =
+        tokio::join!(a.shutdown(Duration::from_millis(50)), again.shutdown(Duration::from_secs(9)));
+    let bodies: Vec<_> = undelivered.into_iter().map(|message| (message.channel, message.body)).collect();
+    assert_eq!(bodies, [("jobs".into(), "one".into()), ("jobs".into(), "two".into())]);
+    assert!(second.is_empty());
+    let metrics = push.metrics();
+    assert_eq!((metrics.accepted, metrics.queued, metrics.in_flight, metrics.handed_back), (2, 0, 0, 2));
+    assert_eq!((metrics.bytes, metrics.oldest), (0, None));
+    assert!(push.send("three").await.is_err());
+    assert!(a.pull("jobs").await.is_err());
+    assert!(a.wait_for_peers(9).await.is_err());
+    let Event::PeerLeft { node, why, .. } = event(&mut events, |event| matches!(event, Event::PeerLeft { .. })).await
+    else {
+        unreachable!()
+    };
+    assert_eq!(node, a.id());
+    assert!(why.contains("shut down"), "{why}");
+    assert!(b.peers().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_in_hand_can_be_answered_while_its_node_drains() {
+    let (key, board) = (key(), Board::default());
+    let (a, b) = (on_board(&key, &board).await, on_board(&key, &board).await);
+    let push = a.push("jobs").await.unwrap();
+    let pull = b.pull("jobs").await.unwrap();
+    push.send("one").await.unwrap();
+    let job = pull.recv().await.unwrap();
+    let shutdown = b.shutdown(Duration::from_secs(30));
+    let answered = async {
+        assert!(pull.recv().await.is_err(), "nothing more is handed out");
+        job.ack();
+    };
+    assert!(tokio::join!(shutdown, answered).0.is_empty());
+    push.flush().await.unwrap();
+    assert_eq!(push.metrics().handled, 1);
+    assert!(a.shutdown(Duration::from_secs(30)).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_last_drop_waits_for_what_somebody_can_take() {
+    let key = key();
+    let worker = node(&key).env(world(None)).await.unwrap();
+    let at = worker.local_addr().to_string();
+    let pull = worker.pull("jobs").await.unwrap();
+    // An application without a runtime, whose node has a thread of its own.
+    let application = std::thread::spawn(move || {
+        let run = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        run.block_on(async {
+            let node = Node::builder("test")
+                .key(key)
+                .without_mdns()
+                .without_local()
+                .listen(loopback())
+                .peer(&at)
+                .await
+                .unwrap();
+            let push = node.push("jobs").await.unwrap();
+            for job in 0..1_000 {
+                push.send(format!("{job}")).await.unwrap();
+            }
+            drop(push);
+            drop(node);
+        });
+    });
+    for job in 0..1_000 {
+        let delivery = pull.recv().await.unwrap();
+        assert_eq!(&delivery[..], format!("{job}").as_bytes());
+        delivery.ack();
+    }
+    // This runtime is the worker's: it has to go on.
+    tokio::task::spawn_blocking(|| application.join().unwrap()).await.unwrap();
+}

@@ -20,3 +20,20 @@ async fn a_key_is_made_of_the_worlds_randomness() {
     assert_eq!(key, MeshKey::from_bytes([7; 32]), "the first that was drawn");
     drop(node);
 }
+
+#[tokio::test]
+async fn a_node_that_can_not_start_says_why() {
+    let taken = node(&key()).env(world(None)).await.unwrap();
+    let error = node(&key()).env(world(None)).listen(taken.local_addr()).await.unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    for builder in [
+        node(&key()).peer("nonsense"),
+        node(&key()).max_message(0),
+        node(&key()).max_message(1 << 30),
+        node(&key()).max_links(257),
+        node(&key()).name("n".repeat(256)),
+        node(&key()).name("line\nfeed"),
+    ] {
+        assert!(builder.env(world(None)).await.is_err());
+    }
+}
