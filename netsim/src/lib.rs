@@ -71,6 +71,7 @@ mod discovery;
 mod endpoint;
 mod failures;
 mod faults;
+pub mod hardship;
 mod host;
 mod inbox;
 mod link;
@@ -93,6 +94,7 @@ mod units;
 mod watch;
 
 pub use faults::{Every, Fault, Faults, RestartAfter, every, restart_after};
+pub use hardship::Hardship;
 pub use host::Host;
 pub use link::{Latency, Link, Queue};
 pub use meshmq_netsim_macros::test;
