@@ -17,16 +17,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum InvalidChannel {
     /// Nothing is there. Give it a name.
-    #[error("a channel needs a name of at least one byte")]
+    #[error("a channel needs a name of at least one byte, for instance `jobs`")]
     Empty,
     /// It is too long.
-    #[error("the channel's name has {len} bytes; at most {MAX_CHANNEL} are possible")]
+    #[error("the channel's name has {len} bytes; at most {MAX_CHANNEL} are possible: shorten it")]
     TooLong {
         /// Its length in bytes.
         len: usize,
     },
     /// It has a control character.
-    #[error("the channel's name has the control character {character:?} at byte {at}")]
+    #[error("the channel's name has the control character {character:?} at byte {at}: leave it out")]
     Control {
         /// Which one.
         character: char,
@@ -35,8 +35,12 @@ pub enum InvalidChannel {
     },
 }
 
-/// A channel's name: 1 to 255 bytes without control characters.
-pub(crate) fn check_channel(channel: &str) -> Result<(), InvalidChannel> {
+/// Whether sockets can meet on a channel of this name: 1 to 255 bytes without control characters. They check it themselves
+/// when they are opened; this is for programs that take the name from somebody before they join.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_channel(channel: &str) -> Result<(), InvalidChannel> {
     if channel.is_empty() {
         return Err(InvalidChannel::Empty);
     }

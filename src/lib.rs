@@ -77,6 +77,7 @@ mod wire;
 
 pub use error::{
     Closed, Error, HandleError, InvalidChannel, InvalidHeader, OpenError, Result, SendError, SendErrorKind,
+    check_channel,
 };
 pub use id::{InvalidNodeId, NodeId};
 pub use message::{Delivery, HeaderIter, Headers, InvalidTraceParent, Message, MessageId, NewMessage, TraceParent};

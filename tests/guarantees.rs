@@ -70,6 +70,12 @@ A sentence that names `tests/c.rs::three`.
 
         fn no_test() {}
 
+        #[cfg(test)]
+        fn only_for_tests() {}
+
+        #[test_case]
+        fn of_another_kind() {}
+
         // #[test]
         // fn put_out() {}
     ";
@@ -77,7 +83,7 @@ A sentence that names `tests/c.rs::three`.
     assert_eq!(find(source, "runs_too"), Found::Runs);
     assert_eq!(find(source, "ignored"), Found::Ignored);
     assert_eq!(find(source, "ignored_here"), Found::Ignored);
-    for name in ["no_test", "put_out", "run", "missing"] {
+    for name in ["no_test", "only_for_tests", "of_another_kind", "put_out", "run", "missing"] {
         assert_eq!(find(source, name), Found::Nowhere, "{name}");
     }
 }
@@ -121,7 +127,9 @@ fn find(source: &str, name: &str) -> Found {
     for (at, _) in lines.iter().enumerate().filter(|(_, line)| heads.iter().any(|head| line.starts_with(head))) {
         let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
         let attributes: Vec<_> = above.filter(|line| line.starts_with("#[")).collect();
-        if !attributes.iter().any(|attribute| attribute.contains("test")) {
+        // Also inside `proptest!`, where each test has the attribute.
+        let is_test = |attribute: &&&str| **attribute == "#[test]" || attribute.starts_with("#[tokio::test");
+        if !attributes.iter().any(is_test) {
             continue;
         }
         if attributes.iter().any(|attribute| attribute.contains("ignore")) {

@@ -400,6 +400,27 @@ fn taker() {
 }
 
 #[test]
+fn a_push_that_is_dropped_leaves_its_pullers() {
+    run(async {
+        let node = Place::new().builder().without_local().await.unwrap();
+        let pull = node.pull("jobs").await.unwrap();
+        // One that has nothing to do any more, and one that still has.
+        for sent in [false, true] {
+            let push = node.push("jobs").await.unwrap();
+            pull.wait_for_pushers(1).await.unwrap();
+            if sent {
+                push.send("job").await.unwrap();
+            }
+            drop(push);
+            if sent {
+                pull.recv().await.unwrap().ack();
+            }
+            until("its lane has ended", || pull.metrics().pushers.is_empty()).await;
+        }
+    });
+}
+
+#[test]
 fn a_full_socket_waits_or_says_so() {
     run(async {
         let node = Place::new().builder().without_local().max_message(1000).await.unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use meshmq::{JoinError, MeshKey, Node, OpenError};
+use meshmq::{JoinError, MeshKey, Node};
 
 use crate::args::{CommonArgs, MetricsArgs};
 use crate::exit::Exit;
@@ -66,12 +66,9 @@ fn refused_to_join(error: JoinError) -> anyhow::Error {
     }
 }
 
-/// A socket could not be opened: the channel's name is the user's mistake.
-pub(crate) fn refused_to_open(error: OpenError) -> anyhow::Error {
-    match error {
-        OpenError::Channel(_) => Exit::Usage.because(error),
-        _ => error.into(),
-    }
+/// The channel's name is checked before anything is made or joined.
+pub(crate) fn check_channel(channel: &str) -> anyhow::Result<()> {
+    meshmq::check_channel(channel).map_err(|error| Exit::Usage.because(error))
 }
 
 /// Where the mesh key comes from.

@@ -28,6 +28,7 @@ const FEW: u64 = 1024;
 
 pub(crate) async fn run(args: PullArgs, signals: &Signals) -> anyhow::Result<Exit> {
     let say = Say::new(args.common.quiet, args.common.verbose);
+    mesh::check_channel(&args.channel)?;
     if args.exec.is_none() && is_closed(io::stdout())? {
         say.note("standard output is closed: no message was taken");
         return Ok(Exit::Ok);
@@ -41,7 +42,7 @@ pub(crate) async fn run(args: PullArgs, signals: &Signals) -> anyhow::Result<Exi
     } else if let Some(count) = args.count.filter(|count| *count <= FEW) {
         builder = builder.prefetch(count as usize);
     }
-    let pull = builder.await.map_err(mesh::refused_to_open)?;
+    let pull = builder.await?;
     let mut waiting = Waiting::new(&node, signals, say, &args.common);
     let end = match &args.exec {
         Some(command) => exec::run(command, &args, &pull, &mut waiting, signals, say).await,

@@ -27,10 +27,11 @@ const AHEAD: usize = 4;
 
 pub(crate) async fn run(args: PushArgs, signals: &Signals) -> anyhow::Result<Exit> {
     let say = Say::new(args.common.quiet, args.common.verbose);
+    mesh::check_channel(&args.channel)?;
     check_inputs(&args)?;
     let node = mesh::join(&args.common, say).await?;
     mesh::serve_metrics(&node, &args.metrics, say)?;
-    let push = node.push(&args.channel).await.map_err(mesh::refused_to_open)?;
+    let push = node.push(&args.channel).await?;
     let started = Instant::now();
     let waiting = Waiting::new(&node, signals, say, &args.common);
     let mut pushing = Pushing { push: &push, headers: &args.headers, waiting };

@@ -111,10 +111,14 @@ fn a_body_over_the_limit() {
 fn a_channel_that_is_no_name() {
     let user = User::new();
     for command in ["push", "pull"] {
-        refused(&mut user.meshmq(&[command, &"x".repeat(256)]), 2, &["256 bytes", "at most 255"]);
-        refused(&mut user.meshmq(&[command, "two\nlines"]), 2, &["control character '\\n' at byte 3"]);
-        refused(&mut user.meshmq(&[command, ""]), 2, &["at least one byte"]);
+        refused(&mut user.meshmq(&[command, &"x".repeat(256)]), 2, &["256 bytes", "at most 255", "shorten it"]);
+        refused(&mut user.meshmq(&[command, "two\nlines"]), 2, &["control character '\\n' at byte 3", "leave it out"]);
+        refused(&mut user.meshmq(&[command, ""]), 2, &["at least one byte", "for instance `jobs`"]);
+        // Said before anything else is looked at.
+        refused(&mut user.meshmq(&[command, "", "--key-file", "absent"]), 2, &["at least one byte"]);
     }
+    refused(&mut user.meshmq(&["push", "", "absent"]), 2, &["at least one byte"]);
+    assert_eq!(fs::read_dir(user.config()).unwrap().count(), 0, "no key was made");
     let pulled = run(&mut user.meshmq(&["pull", &"x".repeat(255), "--timeout", "100ms"]), "");
     assert_eq!(pulled.code, Some(3), "255 bytes are a name: {}", pulled.stderr);
 }

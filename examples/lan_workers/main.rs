@@ -84,8 +84,17 @@ async fn boss(file: &Path) -> Result<()> {
         }
         result.ack();
     }
-    // All pixels are here, but their workers may not have said so yet.
-    tiles.flush().await?;
+    // All pixels are here, but their workers may not have said so yet; and whoever draws a tile a second time waits until
+    // its pixels are taken.
+    let again = async {
+        while let Ok(result) = pixels.recv().await {
+            result.ack();
+        }
+    };
+    tokio::select! {
+        flushed = tiles.flush() => flushed?,
+        () = again => {}
+    }
 
     write(file, &picture.into_iter().flatten().flatten().collect::<Vec<u8>>())?;
     for (worker, (place, count)) in shares {

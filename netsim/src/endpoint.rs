@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use hmac::{Hmac, Mac};
 use quinn::crypto::{self, AeadKey, CryptoError, HandshakeTokenKey, HmacKey};
@@ -35,13 +35,13 @@ impl Host {
     /// quinn's settings for accepting, all randomness from the seed and the time virtual.
     pub fn server_config(&self, tls: Arc<dyn crypto::ServerConfig>) -> ServerConfig {
         let mut config = ServerConfig::new(tls, Arc::new(Signer(self.random_bytes())));
-        config.time_source(Arc::new(VirtualTime(self.clone())));
+        config.time_source(Arc::new(Calendar(self.clone())));
         config
     }
 
-    /// What time it is when a certificate's validity is judged: every run starts at 2026-01-01 00:00:00 UTC.
+    /// What time it is when a certificate's validity is judged: the host's [calendar](Host::calendar).
     pub fn certificate_time(&self) -> Arc<dyn TimeProvider> {
-        Arc::new(VirtualTime(self.clone()))
+        Arc::new(Calendar(self.clone()))
     }
 }
 
@@ -92,33 +92,24 @@ impl AeadKey for Signer {
     }
 }
 
-/// The calendar of a run, which starts at 2026-01-01 00:00:00 UTC.
-struct VirtualTime(Host);
+/// The calendar of a host.
+struct Calendar(Host);
 
-impl VirtualTime {
-    /// Time since 1970.
-    fn since_epoch(&self) -> Duration {
-        START + self.0.sim().elapsed()
-    }
-}
-
-impl TimeSource for VirtualTime {
+impl TimeSource for Calendar {
     fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + self.since_epoch()
+        self.0.calendar()
     }
 }
 
-impl TimeProvider for VirtualTime {
+impl TimeProvider for Calendar {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(self.since_epoch()))
+        let since = self.0.calendar().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
     }
 }
 
-impl fmt::Debug for VirtualTime {
+impl fmt::Debug for Calendar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VirtualTime({:?})", self.since_epoch())
+        write!(f, "Calendar({:?})", self.0.calendar())
     }
 }
-
-/// When every run starts, since 1970.
-const START: Duration = Duration::from_secs(1_767_225_600);

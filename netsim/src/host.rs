@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use quinn::{AsyncUdpSocket, Runtime};
 use rand::{RngCore, SeedableRng};
@@ -13,13 +14,15 @@ use rand_chacha::ChaCha20Rng;
 use rustls::crypto::CryptoProvider;
 use tokio::task::JoinHandle;
 
+use crate::clock::HostClock;
 use crate::crypto;
 use crate::network::{HostId, LanId, Life};
 use crate::program::Program;
 use crate::random;
-use crate::runtime::{HostRuntime, Tasks};
+use crate::runtime::HostRuntime;
 use crate::sim::Sim;
 use crate::socket::Socket;
+use crate::tasks::Tasks;
 use crate::topology::Lan;
 
 /// A machine of the simulated network; clones are the same machine.
@@ -32,6 +35,7 @@ struct Inner {
     id: HostId,
     tasks: Arc<Tasks>,
     program: Program,
+    clock: Arc<HostClock>,
     /// Which life the stream is of, and the stream: another life draws other numbers.
     random: Mutex<(Life, ChaCha20Rng)>,
 }
@@ -42,7 +46,9 @@ impl Host {
         let life = sim.network().life(id);
         let random = Mutex::new((life, life_stream(&sim, name, life)));
         let tasks = Arc::new(Tasks::new(sim.subject(format!("host `{name}`"))));
-        Self(Arc::new(Inner { sim, name: name.to_owned(), id, tasks, program: Program::default(), random }))
+        let clock = Arc::new(HostClock::new(sim.network().clock.clone()));
+        let name = name.to_owned();
+        Self(Arc::new(Inner { sim, name, id, tasks, program: Program::default(), clock, random }))
     }
 
     /// Its name, by which others can look it up.
@@ -143,6 +149,85 @@ impl Host {
         self.0.tasks.count()
     }
 
+    /// Holds it, as `SIGSTOP` holds a process: none of its tasks goes on until [`Host::resume`], what arrives waits in its
+    /// sockets as far as these have room, and its clocks go on. Nothing happens when it is down or held already.
+    ///
+    /// It holds what was started through the host. What the scenario itself does with its handles goes on.
+    pub fn pause(&self) {
+        if self.is_up() && self.0.tasks.hold() {
+            self.0.sim.note(format!("{} is paused", self.0.name));
+        }
+    }
+
+    /// Lets it go on where it was. Nothing happens when it is not held.
+    pub fn resume(&self) {
+        if self.0.tasks.is_held() {
+            self.0.sim.note(format!("{} goes on", self.0.name));
+            self.0.tasks.resume();
+        }
+    }
+
+    /// Whether it is held.
+    pub fn is_paused(&self) -> bool {
+        self.0.tasks.is_held()
+    }
+
+    /// Stops it in peace, as a service is stopped: asks its tasks to end ([`Host::asked_to_stop`]) and waits until all
+    /// have, at most for `grace`. Then it is down; what has not ended by then is dropped, as in a crash. True when all
+    /// have ended. [`Host::restart`] starts it again.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, its tasks are asked to end and the host stays up.
+    pub async fn stop(&self, grace: Duration) -> bool {
+        self.0.sim.note(format!("{} is asked to stop", self.0.name));
+        self.0.tasks.ask_to_stop();
+        let in_peace = tokio::select! {
+            biased;
+            () = self.0.tasks.ended() => true,
+            () = self.0.sim.sleep(grace) => false,
+        };
+        if self.network().take_down(self.0.id, if in_peace { "has stopped" } else { "is stopped by force" }) {
+            self.0.tasks.abort();
+        }
+        in_peace
+    }
+
+    /// Waits until the host is asked to stop; a task that has something to do then waits for it.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub async fn asked_to_stop(&self) {
+        self.0.tasks.asked_to_stop().await;
+    }
+
+    /// The calendar of this host, by which certificates are judged: every run starts at 2026-01-01 00:00:00 UTC.
+    pub fn calendar(&self) -> SystemTime {
+        self.0.clock.calendar()
+    }
+
+    /// Sets the calendar ahead by so much. The monotonic clock does not notice.
+    pub fn step_calendar_ahead(&self, by: Duration) {
+        self.0.sim.note(format!("{}'s calendar jumps {by:?} ahead", self.0.name));
+        self.0.clock.step(by.as_nanos() as i128);
+    }
+
+    /// Sets the calendar back by so much, but not before 1970. The monotonic clock does not notice.
+    pub fn step_calendar_back(&self, by: Duration) {
+        self.0.sim.note(format!("{}'s calendar jumps {by:?} back", self.0.name));
+        self.0.clock.step(-(by.as_nanos() as i128));
+    }
+
+    /// From now on both clocks of this host, the calendar and the monotonic one of [`Host::runtime`], are too fast by so
+    /// many millionths, or too slow. Good clocks are within 50, bad ones within 500. A timer that is set already fires
+    /// no earlier for it, but later where the clock has become slower. tokio's own timers don't take part.
+    ///
+    /// # Panics
+    /// The clock would stand still or go backwards.
+    pub fn set_clock_drift(&self, millionths: i32) {
+        self.0.sim.note(format!("{}'s clock drifts by {millionths} ppm", self.0.name));
+        self.0.clock.drift(millionths);
+    }
+
     /// Tasks, timers and the clock of the host's present life, for [`quinn::Endpoint::new_with_abstract_socket`].
     pub fn runtime(&self) -> Arc<dyn Runtime> {
         Arc::new(self.host_runtime())
@@ -196,7 +281,7 @@ impl Host {
     }
 
     fn host_runtime(&self) -> HostRuntime {
-        HostRuntime::new(self.network().clone(), self.life(), self.0.tasks.clone())
+        HostRuntime::new(self.network().clone(), self.life(), self.0.tasks.clone(), self.0.clock.clone())
     }
 
     fn network(&self) -> &Arc<crate::network::Network> {

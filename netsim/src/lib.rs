@@ -88,6 +88,7 @@ mod socket;
 mod source;
 #[doc(hidden)]
 pub mod suite;
+mod tasks;
 mod topology;
 mod trace;
 mod units;

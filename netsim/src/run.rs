@@ -48,7 +48,7 @@ pub struct Failed {
     /// What has gone wrong: what a panic has said, or what the run has noticed by itself.
     pub message: String,
     /// What had happened until then.
-    pub trace: Trace,
+    pub trace: Box<Trace>,
 }
 
 impl fmt::Display for Failed {
@@ -200,7 +200,7 @@ impl Builder {
             sim.failures().add(message.clone());
             return match ending.recv_timeout(self.stuck_after) {
                 Ok((outcome, _)) => Ok(outcome),
-                Err(_) => Err(Failed { seed: self.seed, message, trace: sim.network().trace_at(pulse.time) }),
+                Err(_) => Err(Failed { seed: self.seed, message, trace: Box::new(sim.network().trace_at(pulse.time)) }),
             };
         }
     }
@@ -243,7 +243,7 @@ impl Builder {
         drop(runtime);
         match body {
             Ok(Ok(value)) => Ok(Run { value, trace }),
-            Ok(Err(message)) | Err(message) => Err(Failed { seed: self.seed, message, trace }),
+            Ok(Err(message)) | Err(message) => Err(Failed { seed: self.seed, message, trace: Box::new(trace) }),
         }
     }
 }

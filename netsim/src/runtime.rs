@@ -1,19 +1,19 @@
 //! What runs on a host, and what ends with it: tasks and timers of one life of a host, as quinn wants them.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 
-use crate::clock::{Clock, Timer};
+use crate::clock::{HostClock, Timer};
 use crate::network::{Life, Network};
-use crate::watch::Subject;
+use crate::tasks::Tasks;
 
 /// The tasks of one life of a host. Every task that is started here ends when the host crashes.
 #[derive(Clone)]
@@ -21,22 +21,28 @@ pub(crate) struct HostRuntime {
     network: Arc<Network>,
     life: Life,
     tasks: Arc<Tasks>,
-}
-
-/// The tasks of one host, of the life that it is in.
-pub(crate) struct Tasks {
-    subject: Subject,
-    running: Mutex<Vec<AbortHandle>>,
+    clock: Arc<HostClock>,
 }
 
 impl HostRuntime {
-    pub(crate) fn new(network: Arc<Network>, life: Life, tasks: Arc<Tasks>) -> Self {
-        Self { network, life, tasks }
+    pub(crate) fn new(network: Arc<Network>, life: Life, tasks: Arc<Tasks>, clock: Arc<HostClock>) -> Self {
+        Self { network, life, tasks, clock }
     }
 
     /// Runs a future until it ends or its life does. In a life that is over, it never starts.
     pub(crate) fn start<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        let task = tokio::spawn(self.tasks.subject.task(future));
+        let (tasks, witness) = (self.tasks.clone(), Tasks::witness(&self.tasks));
+        let held = async move {
+            let _witness = witness;
+            let mut future = pin!(future);
+            let mut queued = None;
+            poll_fn(|cx| {
+                ready!(tasks.poll_running(cx, &mut queued));
+                future.as_mut().poll(cx)
+            })
+            .await
+        };
+        let task = tokio::spawn(self.tasks.subject().task(held));
         if self.network.is_up(self.life) {
             self.tasks.add(task.abort_handle());
         } else {
@@ -48,9 +54,8 @@ impl HostRuntime {
 
 impl Runtime for HostRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
-        let clock = self.network.clock.clone();
-        let at = clock.since_start(at);
-        Box::pin(HostTimer { timer: Timer::new(clock.clone(), at), clock })
+        let (clock, at) = (self.clock.clone(), self.clock.since_start(at));
+        Box::pin(HostTimer { timer: Timer::new(clock.clock().clone(), clock.when(at)), at, clock })
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
@@ -62,7 +67,7 @@ impl Runtime for HostRuntime {
     }
 
     fn now(&self) -> Instant {
-        self.network.clock.instant()
+        self.clock.instant()
     }
 }
 
@@ -72,48 +77,30 @@ impl fmt::Debug for HostRuntime {
     }
 }
 
-impl Tasks {
-    pub(crate) fn new(subject: Subject) -> Self {
-        Self { subject, running: Mutex::default() }
-    }
-
-    /// Ends all of them. Each is dropped at this instant, where it waits, without another word.
-    pub(crate) fn abort(&self) {
-        let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in running {
-            task.abort();
-        }
-        self.subject.crashed();
-    }
-
-    /// How many have not ended.
-    pub(crate) fn count(&self) -> usize {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.iter().filter(|task| !task.is_finished()).count()
-    }
-
-    fn add(&self, task: AbortHandle) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.len() == running.capacity() {
-            running.retain(|task| !task.is_finished());
-        }
-        running.push(task);
-    }
-}
-
 struct HostTimer {
     timer: Timer,
-    clock: Arc<Clock>,
+    /// When it fires, by the host's clock.
+    at: Duration,
+    clock: Arc<HostClock>,
 }
 
 impl AsyncTimer for HostTimer {
     fn reset(mut self: Pin<&mut Self>, at: Instant) {
-        let at = self.clock.since_start(at);
-        self.timer.reset(at);
+        self.at = self.clock.since_start(at);
+        let when = self.clock.when(self.at);
+        self.timer.reset(when);
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.timer.poll(cx)
+        loop {
+            ready!(self.timer.poll(cx));
+            if self.clock.now() >= self.at {
+                return Poll::Ready(());
+            }
+            // The clock has become slower since it was set.
+            let when = self.clock.when(self.at);
+            self.timer.reset(when);
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub fn assert_same<T: Send, F: Future<Output = T>>(seed: u64, scenario: impl Fn(
 
 /// What a run has left, whether it has failed or not.
 pub(crate) fn trace_of<T>(outcome: Result<Run<T>, Failed>) -> Trace {
-    outcome.map_or_else(|failed| failed.trace, |run| run.trace)
+    outcome.map_or_else(|failed| *failed.trace, |run| run.trace)
 }
 
 /// Says where two whole traces differ.

@@ -69,7 +69,7 @@ impl Test {
             let builder = self.builder(seed, trace_file.is_some());
             let outcome = builder.try_run_detached(move |sim| async move { scenario(sim).await.outcome() });
             let outcome = outcome.and_then(|run| flat(seed, run));
-            let trace = outcome.as_ref().map_or_else(|failed| &failed.trace, |run| &run.trace);
+            let trace = outcome.as_ref().map_or_else(|failed| &*failed.trace, |run| &run.trace);
             if let Some(file) = &trace_file {
                 write(file, trace);
             }
@@ -133,7 +133,7 @@ impl<T: Send + 'static, E: Debug + Send + 'static> Outcome for Result<T, E> {
 fn flat(seed: u64, Run { value, trace }: Run<Result<(), String>>) -> Result<Run<()>, Failed> {
     match value {
         Ok(value) => Ok(Run { value, trace }),
-        Err(message) => Err(Failed { seed, message, trace }),
+        Err(message) => Err(Failed { seed, message, trace: Box::new(trace) }),
     }
 }
 
@@ -290,8 +290,8 @@ impl Place {
     fn target(&self) -> String {
         let same = |name: &str| name.replace('-', "_") == self.crate_name;
         let parts = Path::new(self.file).iter().filter_map(|part| part.to_str());
-        let names = parts.map(|part| part.strip_suffix(".rs").unwrap_or(part));
-        names.filter(|name| same(name)).last().unwrap_or(self.crate_name).to_owned()
+        let mut names = parts.map(|part| part.strip_suffix(".rs").unwrap_or(part));
+        names.rfind(|name| same(name)).unwrap_or(self.crate_name).to_owned()
     }
 
     fn report(&self, failed: &Failed, seeds: &Range<u64>) -> String {

@@ -18,8 +18,6 @@ pub trait Units {
     fn ms(self) -> Duration;
     /// So many seconds.
     fn s(self) -> Duration;
-    /// So many minutes.
-    fn min(self) -> Duration;
 }
 
 impl Units for u64 {
@@ -37,9 +35,5 @@ impl Units for u64 {
 
     fn s(self) -> Duration {
         Duration::from_secs(self)
-    }
-
-    fn min(self) -> Duration {
-        Duration::from_secs(60 * self)
     }
 }

@@ -23,7 +23,7 @@ use rustls::time_provider::TimeProvider;
 
 use crate::discovery::Source;
 
-pub(crate) use real::OwnThread;
+pub(crate) use real::{OwnThread, SystemRandom};
 pub(crate) use threads::{block_on, on_threads};
 
 /// A future that can be handed to the runtime.

@@ -206,7 +206,8 @@ fn own_payload(to: IpAddr) -> Option<u32> {
 /// What Linux's loopback interface takes (65,536) without the headers of IPv6 and UDP; also below IPv4's limit, 65,507.
 const LOOPBACK_PAYLOAD: u32 = 65_488;
 
-struct SystemRandom;
+/// The randomness of the operating system.
+pub(crate) struct SystemRandom;
 
 impl Random for SystemRandom {
     fn fill(&self, out: &mut [u8]) -> io::Result<()> {

@@ -9,6 +9,7 @@ use quinn::{RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 
 use super::close::{CloseCode, LinkLost};
+use super::congestion::Closing;
 use super::lane::LaneStream;
 use super::transport::LINK_WINDOW;
 use crate::id::NodeId;
@@ -23,16 +24,18 @@ pub(crate) struct Connection {
     quinn: quinn::Connection,
     member: Arc<Member>,
     dialled: bool,
+    closing: Closing,
 }
 
 impl Connection {
     /// # Errors
     /// The certificate, which the mesh has signed, is not one of meshmq's; the connection is closed.
-    pub(super) fn new(quinn: quinn::Connection, dialled: bool) -> Result<Self, String> {
+    pub(super) fn new(quinn: quinn::Connection, dialled: bool, closing: Closing) -> Result<Self, String> {
         let chain = quinn.peer_identity().and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
         match trust::member(&chain.unwrap_or_default()) {
-            Ok(member) => Ok(Self { quinn, member: Arc::new(member), dialled }),
+            Ok(member) => Ok(Self { quinn, member: Arc::new(member), dialled, closing }),
             Err(error) => {
+                closing.begin();
                 quinn.close(CloseCode::Refused.number(), b"certificate");
                 Err(error.to_string())
             }
@@ -141,8 +144,10 @@ impl Connection {
         self.quinn.set_max_concurrent_bi_streams(VarInt::from_u32(lanes.min(MAX_LANES) + control));
     }
 
-    /// Closes the connection at once: what is not acknowledged yet may not arrive. Only the first call counts.
+    /// Closes the connection at once: what is not acknowledged yet may not arrive. The peer is told why, also where as
+    /// much is under way as may be. Only the first call counts.
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+        self.closing.begin();
         self.quinn.close(code.number(), reason.as_bytes());
     }
 

@@ -10,6 +10,7 @@ use quinn::{ClientConfig, ConnectError, ConnectionError, Incoming, ServerConfig}
 use tokio::sync::{Mutex, mpsc};
 
 use super::close::{CloseCode, LinkLost};
+use super::congestion::Closing;
 use super::connection::{Connection, plain};
 use super::handshakes::{Admission, Handshakes, Turn};
 use super::transport;
@@ -40,14 +41,14 @@ impl Endpoint {
     ///
     /// # Errors
     /// The port can not be taken, or the environment is not fit for QUIC. Nothing stays open.
-    pub(crate) fn open(env: &Env, credentials: &Credentials, listen: SocketAddr) -> Result<Self, OpenError> {
+    pub(crate) fn open(env: &Env, credentials: &Credentials, listen: SocketAddr) -> Result<Self, BindError> {
         let client = transport::client(env, credentials)?;
         let server = transport::server(env, credentials)?;
-        let config = transport::endpoint(env, credentials).map_err(OpenError::Random)?;
+        let config = transport::endpoint(env, credentials).map_err(BindError::Random)?;
         let bind = |error: io::Error| match error.kind() {
-            io::ErrorKind::AddrInUse => OpenError::InUse(listen),
-            io::ErrorKind::AddrNotAvailable => OpenError::NotOurs(listen),
-            _ => OpenError::Bind(listen, error),
+            io::ErrorKind::AddrInUse => BindError::InUse(listen),
+            io::ErrorKind::AddrNotAvailable => BindError::NotOurs(listen),
+            _ => BindError::Bind(listen, error),
         };
         let socket = env.network.bind(listen).map_err(bind)?;
         let local = socket.local_addr().map_err(bind)?;
@@ -88,7 +89,8 @@ impl Endpoint {
         let failed = |why| DialError::Failed { address, why, refused: false };
         let env = &self.0.env;
         let mut config = self.0.client.clone();
-        config.transport_config(transport::transport(env.network.largest_payload(address.ip())));
+        let closing = Closing::default();
+        config.transport_config(transport::transport(env.network.largest_payload(address.ip()), &closing));
         let connecting = self.0.quinn.connect_with(config, address, SERVER_NAME).map_err(|error| match error {
             ConnectError::EndpointStopping => failed("this node is closing".into()),
             ConnectError::InvalidRemoteAddress(_) if address.is_ipv6() => {
@@ -101,7 +103,7 @@ impl Endpoint {
             let LinkLost { why, refused, .. } = error.into();
             DialError::Failed { address, why, refused }
         })?;
-        Connection::new(connection, true).map_err(failed)
+        Connection::new(connection, true, closing).map_err(failed)
     }
 
     /// The next connection from outside, its peer proven, or word of one that was refused. `None`: the endpoint is
@@ -159,11 +161,12 @@ impl Endpoint {
         let env = &self.0.env;
         let mut config = self.0.server.clone();
         let payload = env.network.largest_payload(plain(incoming.remote_address()).ip());
-        config.transport_config(transport::transport(payload));
+        let closing = Closing::default();
+        config.transport_config(transport::transport(payload, &closing));
         let why = |error: ConnectionError| LinkLost::from(error).why;
         let connecting = incoming.accept_with(Arc::new(config)).map_err(why)?;
         match env.timeout(ADMISSION_DEADLINE, connecting).await {
-            Some(connection) => Connection::new(connection.map_err(why)?, false),
+            Some(connection) => Connection::new(connection.map_err(why)?, false, closing),
             None => Err(format!("the handshake was not finished within {} s", ADMISSION_DEADLINE.as_secs())),
         }
     }
@@ -186,7 +189,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 /// The port can not be opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
+pub(crate) enum BindError {
     /// Another process, or another node, has the port.
     #[error("UDP {0} is in use; stop whoever holds it, or listen on port 0 to take a free one")]
     InUse(SocketAddr),
@@ -204,7 +207,7 @@ pub(crate) enum OpenError {
     Crypto,
 }
 
-impl From<NoInitialCipherSuite> for OpenError {
+impl From<NoInitialCipherSuite> for BindError {
     fn from(_: NoInitialCipherSuite) -> Self {
         Self::Crypto
     }

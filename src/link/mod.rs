@@ -5,6 +5,7 @@
 
 mod carry;
 mod close;
+mod congestion;
 mod connection;
 mod endpoint;
 mod handshakes;
@@ -16,7 +17,7 @@ mod transport;
 pub(crate) use carry::{Carried, carry, pause};
 pub(crate) use close::{CloseCode, LinkLost};
 pub(crate) use connection::{Connection, ControlReader, ControlWriter};
-pub(crate) use endpoint::{DialError, Endpoint, OpenError};
+pub(crate) use endpoint::{BindError, DialError, Endpoint};
 pub(crate) use lane::{LaneStream, OpeningError, read_open};
 pub(crate) use memory::carry_in_memory;
 

@@ -12,6 +12,7 @@ use quinn::{
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::time_provider::TimeProvider;
 
+use super::congestion::{Closing, UntilClosing};
 use super::keys::Key;
 use crate::env::{ETHERNET_PAYLOAD, Env, Payload};
 use crate::trust::Credentials;
@@ -46,12 +47,12 @@ const SMALL_PACKETS_FOR: Duration = Duration::from_secs(5);
 /// largest, then all of it. A probe is padding, which quinn reads byte by byte.
 const COARSE_SEARCH: u16 = 16_500;
 
-/// A connection whose packets have, or may grow to, this size.
+/// A connection whose packets have, or may grow to, this size, and that can be closed at any time.
 ///
 /// Where the size is certain it is not looked for: a probe fills the connection's send buffer, which quinn keeps, so that
 /// an idle link would hold as much memory as its largest packet has. Nor does the kernel take several such packets in one
 /// call, for which quinn would make that buffer ten times as large.
-pub(super) fn transport(payload: Payload) -> Arc<TransportConfig> {
+pub(super) fn transport(payload: Payload, closing: &Closing) -> Arc<TransportConfig> {
     let (first, most, several_a_call) = match payload {
         Payload::Certain(size) => (size, size, false),
         Payload::AtMost(size) => (PAYLOAD_AT_FIRST, size, true),
@@ -63,6 +64,7 @@ pub(super) fn transport(payload: Payload) -> Arc<TransportConfig> {
     }
     let mut congestion = CubicConfig::default();
     congestion.initial_window(CONGESTION_WINDOW_AT_FIRST.max(2 * u64::from(first)));
+    let congestion = UntilClosing { cubic: Arc::new(congestion), closing: closing.clone() };
 
     let mut config = TransportConfig::default();
     config
@@ -152,7 +154,7 @@ mod tests {
     }
 
     fn every_limit(payload: Payload, initial_mtu: &str, several_a_call: &str) {
-        let text = format!("{:?}", transport(payload));
+        let text = format!("{:?}", transport(payload, &Closing::default()));
         let (_, limits) = text.split_once('{').unwrap();
         let expected = [
             "max_concurrent_bidi_streams: 1",

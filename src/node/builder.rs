@@ -15,7 +15,7 @@ use super::hall::{Hall, Looking};
 use super::{Host, Node};
 use crate::discovery::{Advert, Finder, Fixed, InvalidPeer, Local, PeerAddress, Source};
 use crate::env::{BoxFuture, Env, OwnThread};
-use crate::link::{Endpoint, OpenError};
+use crate::link::{BindError, Endpoint};
 use crate::trust::{Credentials, Identity, IdentityError, KeyError, Mesh, MeshKey};
 use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESSAGE, MAX_MESSAGE_CEILING, MAX_NODE_NAME};
 
@@ -245,12 +245,6 @@ impl Builder {
     async fn join(self) -> Result<Node, JoinError> {
         self.check()?;
         let peers: Vec<PeerAddress> = self.peers.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-        let key = match self.key {
-            Key::OfUser => Some(MeshKey::load_or_create(&MeshKey::config_path()?)?.0),
-            Key::File(path) => Some(MeshKey::load(&path)?),
-            Key::Given(key) => Some(key),
-            Key::OfNobody => None,
-        };
         let (env, thread) = match self.runtime {
             Place::OwnThread => {
                 let thread = OwnThread::start()?;
@@ -258,6 +252,13 @@ impl Builder {
             }
             Place::CurrentRuntime => (Env::real(Handle::try_current().map_err(|_| JoinError::NoRuntime)?), None),
             Place::Given(env) => (env, None),
+        };
+        let key = match self.key {
+            Key::OfUser => MeshKey::load_or_create_from(&MeshKey::config_path()?, &*env.random)?.0,
+            Key::File(path) => MeshKey::load(&path)?,
+            Key::Given(key) => key,
+            // Told to nobody, and forgotten with the node.
+            Key::OfNobody => MeshKey::generate_from(&*env.random)?,
         };
         let mut sources = if self.looks { env.sources.clone() } else { Vec::new() };
         match self.local {
@@ -273,7 +274,6 @@ impl Builder {
         }
         sources.extend(peers.into_iter().map(|peer| Arc::new(Fixed::new(peer)) as Arc<dyn Source>));
 
-        let key = key.map_or_else(|| nobodys_key(&env), Ok)?;
         let mesh = Mesh::derive(&key, &self.mesh).map_err(|error| JoinError::Trust(error.to_string()))?;
         let identity = match self.identity {
             Some(path) => Identity::kept(&path, &*env.random)?,
@@ -328,13 +328,6 @@ impl Builder {
     }
 }
 
-/// A key that is told to nobody and forgotten with the node.
-fn nobodys_key(env: &Env) -> io::Result<MeshKey> {
-    let mut bytes = [0; 32];
-    env.random.fill(&mut bytes)?;
-    Ok(MeshKey::from_bytes(bytes))
-}
-
 /// The port; where none is asked for, on all addresses of this host, which may have no IPv6.
 fn open(env: &Env, credentials: &Credentials, listen: Option<SocketAddr>) -> Result<Endpoint, JoinError> {
     let opened = match listen {
@@ -342,7 +335,7 @@ fn open(env: &Env, credentials: &Credentials, listen: Option<SocketAddr>) -> Res
         None => Endpoint::open(env, credentials, (Ipv6Addr::UNSPECIFIED, 0).into())
             .or_else(|_| Endpoint::open(env, credentials, (Ipv4Addr::UNSPECIFIED, 0).into())),
     };
-    opened.map_err(|error: OpenError| JoinError::Listen(error.to_string()))
+    opened.map_err(|error: BindError| JoinError::Listen(error.to_string()))
 }
 
 /// Every task of a node but those of its connections, dials and lanes.

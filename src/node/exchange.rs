@@ -29,7 +29,7 @@ impl Hall {
     pub(super) fn exchange_soon(&self, state: &mut State, now: Instant) {
         if self.exchange {
             let links = u32::try_from(state.connections.len()).unwrap_or(u32::MAX);
-            state.exchange_at.get_or_insert(now + GATHER + GATHER_A_LINK.saturating_mul(links));
+            state.exchange_at.get_or_insert_with(|| now + GATHER + GATHER_A_LINK.saturating_mul(links));
         }
     }
 

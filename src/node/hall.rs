@@ -41,7 +41,7 @@ pub(crate) struct Hall {
     state: Mutex<State>,
     /// Something has changed that the supervisor may have to act on.
     pub(super) changed: Notify,
-    /// A lane or a connection has ended.
+    /// A lane or a connection has ended, or a socket that takes no more owes nothing any more.
     pub(super) progress: Notify,
     /// How many links are open.
     pub(super) links: watch::Sender<usize>,

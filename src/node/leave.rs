@@ -98,6 +98,11 @@ impl Hall {
         }
     }
 
+    /// A socket owes nothing any more.
+    pub(crate) fn drained(&self) {
+        self.progress.notify_one();
+    }
+
     /// Something was accepted for sending and is not settled.
     pub(super) fn owes(&self) -> bool {
         self.ends(|opens_lane| opens_lane).iter().any(|end| !end.is_drained())
@@ -108,15 +113,13 @@ impl Hall {
         let mut deadline = self.env.after(drain);
         let mut flushing = false;
         loop {
-            // Which lanes end tells `progress`; that a socket has nothing more to do, nobody does.
-            let look_again = (self.env.now() + LOOK_AGAIN).min(deadline);
             if self.is_drained(leaving, &mut flushing, &mut deadline) || self.env.now() >= deadline {
                 return;
             }
             tokio::select! {
                 biased;
                 () = self.progress.notified() => {}
-                () = self.env.sleep_until(look_again) => {}
+                () = self.env.sleep_until(deadline) => {}
             }
         }
     }
@@ -163,7 +166,5 @@ impl Hall {
 const GOODBYE: &str = "shut down";
 /// How long all goodbyes together may take.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
-/// How often a draining node looks at its sockets.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long the last drop waits for lanes that have nothing more to send.
 const FLUSH: Duration = Duration::from_millis(500);

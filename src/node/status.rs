@@ -12,12 +12,12 @@ use super::hall::{Hall, State};
 use super::links::Connected;
 use crate::id::NodeId;
 use crate::observe::{
-    LinkStatus, NoStatus, NodeSnapshot, NodeStatus, Snapshot, SocketFigures as Figures, SocketMetrics, SocketStatus,
+    LinkStatus, NoStatus, NodeSnapshot, NodeStatus, Snapshot, SocketFigures, SocketMetrics, SocketStatus,
 };
 use crate::pattern::lane::SocketEnd;
 use crate::session::ConnectionId;
 use crate::trust::Grants;
-use crate::wire::control::{LinkEntry, MAX_FOUND, SocketEntry, SocketFigures, SocketText, Status};
+use crate::wire::control::{FiguresEntry, LinkEntry, MAX_FOUND, SocketEntry, SocketText, Status};
 use crate::wire::limits::{MAX_LINKS, MAX_STATUS_SOCKETS};
 
 /// A channel on which there are sockets, from [`Node::channels`](crate::Node::channels).
@@ -194,15 +194,15 @@ fn link_entry(state: &State, connected: &Connected, now: Instant) -> LinkEntry {
     }
 }
 
-fn figures(entry: &SocketEntry, metrics: &SocketMetrics) -> SocketFigures {
-    let head = SocketFigures {
+fn figures(entry: &SocketEntry, metrics: &SocketMetrics) -> FiguresEntry {
+    let head = FiguresEntry {
         id: entry.id,
         kind: entry.kind.name().into(),
         channel: entry.channel.clone(),
-        ..SocketFigures::default()
+        ..FiguresEntry::default()
     };
     match &metrics.figures {
-        Figures::Push(push) => SocketFigures {
+        SocketFigures::Push(push) => FiguresEntry {
             peers: push.pullers.len() as u64,
             queued: push.queued,
             in_flight: push.in_flight,
@@ -219,7 +219,7 @@ fn figures(entry: &SocketEntry, metrics: &SocketMetrics) -> SocketFigures {
             oldest_ms: push.oldest.map(millis),
             ..head
         },
-        Figures::Pull(pull) => SocketFigures {
+        SocketFigures::Pull(pull) => FiguresEntry {
             peers: pull.pushers.len() as u64,
             queued: pull.waiting,
             in_flight: pull.in_hand,
@@ -245,7 +245,7 @@ fn heard(status: Status) -> NodeStatus {
         round_trip: Duration::from_micros(link.round_trip_us),
         age: Duration::from_millis(link.age_ms),
     };
-    let socket = |socket: SocketFigures| SocketStatus {
+    let socket = |socket: FiguresEntry| SocketStatus {
         id: socket.id.0,
         kind: socket.kind,
         channel: socket.channel,

@@ -2,9 +2,11 @@
 
 mod hostile;
 mod leaving;
+mod starting;
 mod turns;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -101,8 +103,15 @@ fn have_one_link(nodes: [&Node; 2]) -> bool {
 
 /// Runs an ignored test in a process of its own.
 fn alone(test: &str) {
+    alone_with(test, &[]);
+}
+
+/// The same with these variables.
+fn alone_with(test: &str, variables: &[(&str, &OsStr)]) {
     let program = std::env::current_exe().unwrap();
-    let alone = std::process::Command::new(program).args(["--exact", "--ignored", test]).output().unwrap();
+    let mut alone = std::process::Command::new(program);
+    alone.args(["--exact", "--ignored", test]).envs(variables.iter().copied());
+    let alone = alone.output().unwrap();
     let said = String::from_utf8_lossy(&alone.stdout);
     assert!(alone.status.success() && said.contains("1 passed"), "{said}");
 }
@@ -289,7 +298,7 @@ async fn two_nodes_that_dial_each_other_end_with_one_link() {
     }
 }
 
-/// The first key that is made of it is always the same, so that a node comes back with its identity.
+/// What is drawn of it first is always the same, so that a node comes back with its identity.
 struct SameIdentity(AtomicBool, Arc<dyn Random>);
 
 impl Random for SameIdentity {

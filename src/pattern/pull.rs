@@ -273,15 +273,13 @@ impl Inbox {
     fn ask(&self, wanted: u64) {
         let control = lock(&self.shared);
         control.lanes.values().filter(|lane| lane.dirty.load(Acquire)).for_each(|lane| lane.call());
-        let gated = || control.lanes.values().filter(|lane| lane.gated);
-        let mut open: u64 = gated().map(|lane| lane.awaited()).sum();
-        for lane in gated() {
-            while open < wanted && lane.asked.load(Acquire) < lane.received.load(Acquire) {
-                lane.asked.fetch_add(1, AcqRel);
-                open += 1;
-                lane.call();
-            }
-        }
+        control.announce(wanted);
+    }
+
+    /// Something that has to be announced has arrived: as much of it as receivers wait for is.
+    fn announce(&self) {
+        let wanted = lock(&self.queue).receivers.count() as u64;
+        lock(&self.shared).announce(wanted);
     }
 
     /// Nothing is handed out any more: what waits is returned; what is in hand may still be answered.
@@ -348,6 +346,10 @@ impl Inbox {
     fn publish(&self, batch: Arc<Batch>) {
         let receivers = {
             let mut queue = lock(&self.queue);
+            // The socket has closed, and the lane is about to hear of it: then all of this goes back.
+            if queue.closed {
+                return;
+            }
             queue.batches.push_back(batch);
             self.hungry.store(false, Release);
             queue.receivers.take()
@@ -360,6 +362,22 @@ impl Inbox {
     /// Takes the batches of a lane out of the queue: from now on none of them is handed out.
     fn withdraw(&self, lane: LaneKey) {
         lock(&self.queue).batches.retain(|batch| batch.lane.key != lane);
+    }
+}
+
+impl Shared {
+    /// So many receivers wait: as much of what has arrived is about to be handed out. All who ask hold this lock, so that
+    /// nothing is asked for twice.
+    fn announce(&self, wanted: u64) {
+        let gated = || self.lanes.values().filter(|lane| lane.gated);
+        let mut open: u64 = gated().map(|lane| lane.awaited()).sum();
+        for lane in gated() {
+            while open < wanted && lane.asked.load(Acquire) < lane.received.load(Acquire) {
+                lane.asked.fetch_add(1, AcqRel);
+                open += 1;
+                lane.call();
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::control::{MAX_PART, MAX_PEERS_PART, PeerEntry, Peers, SocketFigures, SocketKind, Sockets};
+use crate::wire::control::{FiguresEntry, MAX_PART, MAX_PEERS_PART, PeerEntry, Peers, SocketKind, Sockets};
 use crate::wire::limits::{IDLE_LIVENESS, LIVENESS, MAX_PEERS, MAX_SOCKETS, MAX_STATUS_SOCKETS, PING_INTERVAL};
 
 fn hello(incarnation: u64, live: bool, links: u64) -> Hello {
@@ -229,7 +229,7 @@ fn tables_over_their_limits_end_the_link() {
 }
 
 fn status(sockets: u64) -> Status {
-    let socket = |id| SocketFigures { id: SocketId(id), channel: "jobs".into(), ..SocketFigures::default() };
+    let socket = |id| FiguresEntry { id: SocketId(id), channel: "jobs".into(), ..FiguresEntry::default() };
     Status { sockets: (0..sockets).map(socket).collect(), ..Status::default() }
 }
 

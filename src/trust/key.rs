@@ -7,6 +7,7 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::env::{Random, SystemRandom};
 use crate::id::base32;
 
 /// How every mesh key begins: people and scanners recognise it.
@@ -30,8 +31,13 @@ impl MeshKey {
     /// # Errors
     /// The operating system has no randomness to give.
     pub fn generate() -> io::Result<Self> {
+        Self::generate_from(&SystemRandom)
+    }
+
+    /// A new key, from this randomness.
+    pub(crate) fn generate_from(random: &dyn Random) -> io::Result<Self> {
         let mut key = Self([0; KEY_BYTES]);
-        getrandom::fill(&mut key.0).map_err(io::Error::other)?;
+        random.fill(&mut key.0)?;
         Ok(key)
     }
 

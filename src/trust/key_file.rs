@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::key::{InvalidMeshKey, MeshKey};
+use crate::env::{Random, SystemRandom};
 
 /// Far above any key file; a larger one is something else.
 const MAX_FILE: u64 = 4096;
@@ -46,12 +47,17 @@ impl MeshKey {
     /// # Errors
     /// As [`load`](Self::load), and [`KeyError::Write`].
     pub fn load_or_create(path: &Path) -> Result<(Self, bool), KeyError> {
+        Self::load_or_create_from(path, &SystemRandom)
+    }
+
+    /// The same with another randomness.
+    pub(crate) fn load_or_create_from(path: &Path, random: &dyn Random) -> Result<(Self, bool), KeyError> {
         match Self::load(path) {
             Err(KeyError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
             loaded => return Ok((loaded?, false)),
         }
-        let key = Self::generate().map_err(|error| KeyError::Write { path: path.to_owned(), error })?;
-        match key.link_into(path) {
+        let key = Self::generate_from(random).map_err(|error| KeyError::Write { path: path.to_owned(), error })?;
+        match key.link_into(path, random) {
             Ok(()) => Ok((key, true)),
             // Somebody else was first: theirs is the key.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok((Self::load(path)?, false)),
@@ -65,7 +71,7 @@ impl MeshKey {
     /// [`KeyError::Exists`]: the file holds something else, and is left as it is; else as [`load`](Self::load), and
     /// [`KeyError::Write`].
     pub fn save(&self, path: &Path) -> Result<(), KeyError> {
-        match self.link_into(path) {
+        match self.link_into(path, &SystemRandom) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match Self::load(path) {
                 Ok(there) if there == *self => Ok(()),
@@ -77,11 +83,11 @@ impl MeshKey {
     }
 
     /// A whole file appears under the name, or none: written elsewhere, synced, then linked into place.
-    fn link_into(&self, path: &Path) -> io::Result<()> {
+    fn link_into(&self, path: &Path, random: &dyn Random) -> io::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut unique = [0; 8];
-        getrandom::fill(&mut unique).map_err(io::Error::other)?;
+        random.fill(&mut unique)?;
         let temporary = folder.join(format!(".mesh.key.{:016x}", u64::from_ne_bytes(unique)));
         let written = (|| {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;

@@ -16,7 +16,7 @@ use super::limits::{MAX_CHANNEL, MAX_CONTROL_FRAME, MAX_NODE_NAME, MAX_REASON, M
 use super::{scan, varint};
 use crate::id::{NodeId, SocketId};
 
-pub(crate) use status::{LinkEntry, MAX_FOUND, SocketFigures, SocketText, Status};
+pub(crate) use status::{FiguresEntry, LinkEntry, MAX_FOUND, SocketText, Status};
 
 /// The revision of the protocol that this code speaks, told in [`Hello`]. A peer of a higher one is spoken to as
 /// before: what it adds is ignored or skipped here.

@@ -132,10 +132,10 @@ fn seeds(value: &Expr) -> Result<TokenStream> {
         },
         Expr::Lit(_) => wrong(SEEDS),
         Expr::Range(ExprRange { start: Some(start), end: Some(end), limits: RangeLimits::HalfOpen(_), .. }) => {
-            if let (Some(from), Some(to)) = (number(start), number(end)) {
-                if from >= to {
-                    return wrong("there is no seed in this range");
-                }
+            if let (Some(from), Some(to)) = (number(start), number(end))
+                && from >= to
+            {
+                return wrong("there is no seed in this range");
             }
             Ok(quote!(#value))
         }

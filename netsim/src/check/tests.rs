@@ -63,7 +63,8 @@ fn a_ledger_catches_what_breaks_its_rules() {
         ledger.settled(ms(3), "m", End::Handled);
     };
     assert_eq!(broken(acked), None);
-    let cases: &[(&str, &dyn Fn(&Ledger))] = &[
+    type Breach<'a> = &'a dyn Fn(&Ledger);
+    let cases: &[(&str, Breach<'_>)] = &[
         ("every accepted message ends in exactly one state", &|_| ()),
         ("a message is accepted once", &|ledger| ledger.accepted(ms(1), "m", "pusher")),
         ("only what was accepted is delivered", &|ledger| {

@@ -7,6 +7,7 @@
 //! [`Clock::pace`] task holds a timer there.
 
 mod events;
+mod host;
 mod timer;
 
 use std::future::Future;
@@ -16,6 +17,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 pub(crate) use events::Ticket;
+pub(crate) use host::HostClock;
 pub(crate) use timer::Timer;
 
 use events::Events;
@@ -66,14 +68,9 @@ impl Clock {
         if state.over { state.now } else { state.now.max(self.tokio_now()) }
     }
 
-    /// The same as the `Instant` that the code under test sees.
-    pub(crate) fn instant(&self) -> Instant {
-        self.started().into_std() + self.now()
-    }
-
-    /// When this is, since the start of the run; the start for what was before it.
-    pub(crate) fn since_start(&self, instant: Instant) -> Duration {
-        instant.saturating_duration_since(self.started().into_std())
+    /// The start of the run.
+    fn start_instant(&self) -> Instant {
+        self.started().into_std()
     }
 
     /// `event` happens at this time; at the current instant, after all that was due then, if the time has passed.

@@ -44,6 +44,14 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) segment: usize,
 }
 
+impl Outgoing<'_> {
+    fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        // Nothing to send is one datagram, which is empty.
+        let empty = self.contents.is_empty().then_some(self.contents);
+        empty.into_iter().chain(self.contents.chunks(self.segment.max(1)))
+    }
+}
+
 impl Network {
     pub(crate) fn new(clock: Arc<Clock>, seed: u64, trace: Recorder) -> Self {
         let mut state = State::new(random::stream(seed, "network"), trace);
@@ -334,7 +342,7 @@ impl Network {
         }
         let to = outgoing.to;
         let way = state.way(life.host, outgoing);
-        for bytes in outgoing.contents.chunks(outgoing.segment.max(1)) {
+        for bytes in outgoing.datagrams() {
             let packet = |ip| Packet {
                 from: SocketAddr::new(ip, outgoing.bound.port()),
                 to,

@@ -64,7 +64,7 @@ fn several_run_at_a_time_and_the_first_that_fails_is_told() {
     let outcome = |seed| {
         let trace = Sim::run(1, async |_| ()).trace;
         match seed {
-            5 | 6 | 9 => Err(Failed { seed, message: "on purpose".to_owned(), trace }),
+            5 | 6 | 9 => Err(Failed { seed, message: "on purpose".to_owned(), trace: Box::new(trace) }),
             _ => Ok(Run { value: (), trace }),
         }
     };

@@ -1,6 +1,7 @@
 //! Real sockets on the loopback interface, and lane ends that only record.
 
 mod carried;
+mod closing;
 mod connected;
 mod limited;
 mod narrow;
@@ -34,13 +35,13 @@ impl Site {
         Self::at(key, (Ipv4Addr::LOCALHOST, 0).into()).unwrap()
     }
 
-    fn at(key: &MeshKey, listen: SocketAddr) -> Result<Self, OpenError> {
+    fn at(key: &MeshKey, listen: SocketAddr) -> Result<Self, BindError> {
         let env = Env::real(Handle::current());
         let identity = Identity::ephemeral(&*env.random).unwrap();
         Self::of(&identity, key, env, listen)
     }
 
-    fn of(identity: &Identity, key: &MeshKey, env: Env, listen: SocketAddr) -> Result<Self, OpenError> {
+    fn of(identity: &Identity, key: &MeshKey, env: Env, listen: SocketAddr) -> Result<Self, BindError> {
         let credentials = Credentials::new(&Mesh::derive(key, "test").unwrap(), identity, &env).unwrap();
         let endpoint = Endpoint::open(&env, &credentials, listen)?;
         Ok(Self { endpoint, node: identity.id(), env })

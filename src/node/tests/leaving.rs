@@ -89,3 +89,36 @@ async fn a_panic_does_not_wait_for_work_to_be_taken() {
     }));
     assert!(panicked.is_err() && start.elapsed() < linger / 2);
 }
+
+#[tokio::test]
+async fn a_shutdown_ends_with_what_it_waits_for() {
+    let (key, board) = (key(), Board::default());
+    let (a, b) = (on_board(&key, &board).await, on_board(&key, &board).await);
+    let (push, pull) = (a.push("jobs").await.unwrap(), b.pull("jobs").await.unwrap());
+    push.send("job").await.unwrap();
+    pull.recv().await.unwrap().ack();
+    push.flush().await.unwrap();
+    // Nothing is owed, over lanes of both directions and none.
+    let (_back, forth) = (a.pull("back").await.unwrap(), b.push("back").await.unwrap());
+    forth.wait_for_pullers(1).await.unwrap();
+    let idle = on_board(&key, &Board::default()).await;
+    for node in [a, b, idle] {
+        let start = Instant::now();
+        assert!(node.shutdown(Duration::from_secs(60)).await.is_empty());
+        eprintln!("an idle node shuts down in {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+
+    // No lane tells of the end of what nobody has sent yet.
+    let alone = on_board(&key, &Board::default()).await;
+    let push = alone.push("jobs").await.unwrap();
+    let permit = push.reserve(4).await.unwrap();
+    let (mut turns, start) = (turns(), Instant::now());
+    let shutdown = alone.shutdown(Duration::from_secs(60));
+    let dropped = async {
+        turns.next().await;
+        drop(permit);
+    };
+    assert!(tokio::join!(shutdown, dropped).0.is_empty());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+}

@@ -23,7 +23,11 @@ impl LaneIn {
     #[cold]
     pub(in crate::pattern) fn answered(&self, batch: &Arc<Batch>, index: u32) {
         if self.over.load(Acquire) {
-            return self.answered_late(batch, index);
+            // While the batch is still here, the end of the lane is about to find the answer.
+            if !lock(&self.work).batches.contains_key(&batch.number) {
+                self.answered_late(batch, index);
+            }
+            return;
         }
         if batch.disarm() {
             lock(&self.touched).push(batch.number);
@@ -48,6 +52,9 @@ impl LaneIn {
 
     pub(super) fn answered_late(&self, batch: &Arc<Batch>, index: u32) {
         let state = batch.state(index);
+        if state == State::Told {
+            return;
+        }
         let reason = match (state, batch.detail(index)) {
             (State::Rejected, Some(Detail::Reason(reason))) => Some(reason),
             _ => None,

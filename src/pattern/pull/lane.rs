@@ -181,6 +181,10 @@ impl LaneEnd for PullLane {
         control.counts.add(&counts);
         control.lanes.remove(&lane.key);
         drop((control, work));
+        if lane.gated {
+            // What was announced over it does not come: others have something, perhaps.
+            lane.inbox.announce();
+        }
         lane.with_slots(|slots| slots.close(lane.key));
     }
 }
@@ -200,12 +204,7 @@ impl Work {
         if lane.gated && !self.draining {
             if !draft.entries.is_empty() {
                 self.held.push_back(draft);
-                let waiting = lock(&lane.inbox.queue).receivers.count() as u64;
-                let open = lane.awaited();
-                if waiting > open {
-                    let more = (waiting - open).min(self.splitter.received() - lane.asked.load(Acquire));
-                    lane.asked.fetch_add(more, AcqRel);
-                }
+                lane.inbox.announce();
             }
         } else {
             self.publish(lane, draft);

@@ -337,3 +337,25 @@ fn no_delay_is_longer_than_the_wire_takes_nor_comes_out_short() {
         assert_eq!(heard, Some(told + 1), "{delay:?}");
     }
 }
+
+#[test]
+fn one_receiver_has_one_message_announced_over_all_lanes() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lanes = [open(&inbox, 7, true), open(&inbox, 8, true)];
+    let mut ticket = Ticket::default();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(inbox.poll_claim(&mut ticket, &mut cx).is_pending());
+    for lane in &lanes {
+        hears(lane, message(b"job")).unwrap();
+    }
+    let asked = || lanes.each_ref().map(|lane| lane.0.asked.load(Acquire));
+    assert_eq!(asked(), [1, 0], "who says that it is handed out says so of what is");
+    let [first, second] = &lanes;
+    first.closed(Instant::now());
+    assert_eq!(asked(), [1, 1], "the receiver still waits");
+    said(second);
+    let mut heard = BytesMut::new();
+    frame::put_control(&mut heard, to_receiver::HEARD, &Payload::of(&[1]).0);
+    hears(second, heard).unwrap();
+    assert!(inbox.poll_claim(&mut ticket, &mut cx).is_ready());
+}

@@ -169,6 +169,7 @@ impl Core {
         for waker in wakers {
             waker.wake();
         }
+        self.hall.drained();
         if self.orphaned.load(Acquire) {
             self.leave();
         }
@@ -190,7 +191,7 @@ impl Core {
     pub(super) fn orphan(&self) {
         self.orphaned.store(true, Release);
         if self.refuse_more() {
-            self.leave();
+            self.settled();
         }
     }
 

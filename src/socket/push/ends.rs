@@ -95,12 +95,13 @@ impl LaneEnd for PushLane {
     ) -> Poll<Outgoing> {
         let core = &self.core;
         core.turn(|flight, _| flight.writer_turn(self.key));
+        let mut board = lock(&core.flight.0);
+        let any = board.flight.take_outgoing(self.key, cx.waker(), out);
+        // Looked at once the waker is kept: whatever empties the socket from now on wakes it.
         let over = {
             let intake = lock(&core.intake.0);
             intake.is_closed() && intake.used().messages == 0
         };
-        let mut board = lock(&core.flight.0);
-        let any = board.flight.take_outgoing(self.key, cx.waker(), out);
         if over || board.flight.is_finished(self.key) {
             Poll::Ready(Outgoing::Finish)
         } else if any {

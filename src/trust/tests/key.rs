@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 
+use crate::env::Random;
 use crate::trust::*;
 
 /// Set for the inside of a test that runs in processes of its own.
@@ -210,4 +211,23 @@ fn on_a_full_disk() {
     let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["full"], "nothing is left of the attempt");
     println!("the disk was full");
+}
+
+/// As in a world where the same happens again.
+struct Sevens;
+
+impl Random for Sevens {
+    fn fill(&self, out: &mut [u8]) -> std::io::Result<()> {
+        out.fill(7);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_key_is_made_of_the_randomness_that_it_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.key");
+    let (key, made) = MeshKey::load_or_create_from(&path, &Sevens).unwrap();
+    assert!(made && key == MeshKey::from_bytes([7; 32]));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
 }

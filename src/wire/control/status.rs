@@ -20,7 +20,7 @@ pub(crate) struct Status {
     /// How long the node has run.
     pub(crate) uptime_ms: u64,
     pub(crate) links: Vec<LinkEntry>,
-    pub(crate) sockets: Vec<SocketFigures>,
+    pub(crate) sockets: Vec<FiguresEntry>,
     /// There are so many more links, which are not told.
     pub(crate) links_left_out: u64,
     /// The same of sockets that the asker could be told of.
@@ -45,7 +45,7 @@ pub(crate) struct LinkEntry {
 
 /// A socket of the node that tells. A figure that is not on the wire is 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct SocketFigures {
+pub(crate) struct FiguresEntry {
     pub(crate) id: SocketId,
     /// As text: later revisions have further kinds.
     pub(crate) kind: String,

@@ -59,8 +59,8 @@ fn status() -> Status {
     }
 }
 
-fn push_figures() -> SocketFigures {
-    SocketFigures {
+fn push_figures() -> FiguresEntry {
+    FiguresEntry {
         id: SocketId(1),
         kind: "push".into(),
         channel: "jobs".into(),
@@ -81,8 +81,8 @@ fn push_figures() -> SocketFigures {
     }
 }
 
-fn pull_figures() -> SocketFigures {
-    SocketFigures { id: SocketId(2), kind: "pull".into(), channel: "räume".into(), ..SocketFigures::default() }
+fn pull_figures() -> FiguresEntry {
+    FiguresEntry { id: SocketId(2), kind: "pull".into(), channel: "räume".into(), ..FiguresEntry::default() }
 }
 
 fn open() -> OpenLane {
@@ -169,7 +169,7 @@ fn vectors_of_a_later_revision_are_understood() {
     assert_eq!(split(&mut buffer), Ok(Some(Control::Sockets(known))), "the unknown entry is left out");
     let mut buffer = BytesMut::from(&vector("later-status")[..]);
     let known =
-        Status { sockets: vec![push_figures(), SocketFigures { kind: "stream".into(), ..pull_figures() }], ..status() };
+        Status { sockets: vec![push_figures(), FiguresEntry { kind: "stream".into(), ..pull_figures() }], ..status() };
     assert_eq!(split(&mut buffer), Ok(Some(Control::Status(Box::new(known)))), "unknown keys are ignored");
 }
 
@@ -230,7 +230,7 @@ fn the_largest_status_is_told_in_parts_within_the_limits() {
         found: vec!["s".repeat(status::MAX_WORD); MAX_FOUND],
     };
     let most = u64::MAX;
-    let socket = |nth: u64| SocketFigures {
+    let socket = |nth: u64| FiguresEntry {
         id: SocketId(nth),
         kind: "k".repeat(status::MAX_WORD),
         channel: "c".repeat(MAX_CHANNEL),
