@@ -23,6 +23,7 @@ async fn each_hardship_does_something_and_ends_healed(sim: Sim) {
     let lives = Arc::new(AtomicU32::new(0));
     let hosts = talkers(&sim, &lives);
     let lives = || lives.load(Ordering::Relaxed);
+    sim.until(1.s(), || lives() == 4).await;
     for hardship in Hardship::ALL {
         let (began, harmed_before, lives_before) = (sim.elapsed(), harmed(sim.trace().packets), lives());
         let struck = sim.hardships(&hosts).mortal(&hosts[2..]).only(&[*hardship]).strike(10.s()).await;
