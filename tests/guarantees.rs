@@ -60,6 +60,9 @@ A sentence that names `tests/c.rs::three`.
         #[cfg(target_os = \"linux\")]
         async fn runs_too() {}
 
+        #[netsim::test(seeds = 5)]
+        async fn runs_over_seeds(sim: Sim) {}
+
         #[test]
         #[ignore = \"slow\"]
         fn ignored() {}
@@ -81,6 +84,7 @@ A sentence that names `tests/c.rs::three`.
     ";
     assert_eq!(find(source, "runs"), Found::Runs);
     assert_eq!(find(source, "runs_too"), Found::Runs);
+    assert_eq!(find(source, "runs_over_seeds"), Found::Runs);
     assert_eq!(find(source, "ignored"), Found::Ignored);
     assert_eq!(find(source, "ignored_here"), Found::Ignored);
     for name in ["no_test", "only_for_tests", "of_another_kind", "put_out", "run", "missing"] {
@@ -128,7 +132,9 @@ fn find(source: &str, name: &str) -> Found {
         let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
         let attributes: Vec<_> = above.filter(|line| line.starts_with("#[")).collect();
         // Also inside `proptest!`, where each test has the attribute.
-        let is_test = |attribute: &&&str| **attribute == "#[test]" || attribute.starts_with("#[tokio::test");
+        let forms = ["#[tokio::test", "#[netsim::test"];
+        let is_test =
+            |attribute: &&&str| **attribute == "#[test]" || forms.iter().any(|form| attribute.starts_with(form));
         if !attributes.iter().any(is_test) {
             continue;
         }

@@ -71,6 +71,18 @@ impl Faults {
         })
     }
 
+    /// Nothing passes between two of these hosts, at random, for so long.
+    pub fn cut_random(&self, hosts: &[Host], every: Every, lasting: Duration) -> Fault {
+        let hosts = hosts.to_vec();
+        self.again_and_again(every, move |sim, random| {
+            let Some(a) = hosts.choose(random) else { return };
+            let others: Vec<_> = hosts.iter().filter(|host| host.name() != a.name()).collect();
+            if let Some(b) = others.choose(random) {
+                sim.cut(a, b).during(lasting);
+            }
+        })
+    }
+
     fn again_and_again(&self, every: Every, happen: impl Fn(&Sim, &mut ChaCha20Rng) + Send + 'static) -> Fault {
         let fault = Fault { sim: self.0.clone(), stopped: Arc::default() };
         let mut random = self.0.faults_stream();

@@ -2,14 +2,25 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::host::Host;
 use crate::suite::Outcome;
 
 /// A host's program, if it has one.
-#[derive(Default)]
-pub(crate) struct Program(Mutex<Option<Main>>);
+pub(crate) struct Program {
+    main: Mutex<Option<Main>>,
+    /// How many times as long its work takes.
+    slowness: AtomicU32,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self { main: Mutex::default(), slowness: AtomicU32::new(1) }
+    }
+}
 
 /// Makes the program's task of one life.
 type Main = Arc<dyn Fn(Host) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
@@ -45,7 +56,7 @@ impl Host {
             let life = program(host);
             Box::pin(async move { life.await.outcome() })
         });
-        *self.program().0.lock().unwrap_or_else(PoisonError::into_inner) = Some(main);
+        *self.program().main.lock().unwrap_or_else(PoisonError::into_inner) = Some(main);
         self.start_program();
     }
 
@@ -54,9 +65,24 @@ impl Host {
         self.sim().note(format!("{}: {}", self.name(), text.as_ref()));
     }
 
+    /// Is busy for so long, as a job keeps a computer busy that takes so long on one that is not
+    /// [slow](Self::set_slowness).
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub async fn work(&self, time: Duration) {
+        self.sim().sleep(time * self.program().slowness.load(Ordering::Relaxed)).await;
+    }
+
+    /// From now on [`work`](Self::work) that begins takes so many times as long; gives what it was, which is 1 in the
+    /// beginning.
+    pub fn set_slowness(&self, times: u32) -> u32 {
+        self.program().slowness.swap(times, Ordering::Relaxed)
+    }
+
     /// Another life begins; on a host that is down nothing does.
     pub(crate) fn start_program(&self) {
-        let main = self.program().0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let main = self.program().main.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(main) = main else { return };
         let host = self.clone();
         drop(self.spawn(async move {

@@ -129,6 +129,24 @@ impl<T: Send + 'static, E: Debug + Send + 'static> Outcome for Result<T, E> {
     }
 }
 
+/// Of a program that never ends.
+impl Outcome for Never {
+    fn outcome(self) -> Result<(), String> {
+        self
+    }
+}
+
+/// The type `!`, which can be returned but not yet named on its own.
+type Never = <fn() -> ! as Returns>::Value;
+
+trait Returns {
+    type Value;
+}
+
+impl<T> Returns for fn() -> T {
+    type Value = T;
+}
+
 /// A scenario that has returned an error has failed like one that has panicked.
 fn flat(seed: u64, Run { value, trace }: Run<Result<(), String>>) -> Result<Run<()>, Failed> {
     match value {

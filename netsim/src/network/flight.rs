@@ -154,12 +154,14 @@ impl State {
                 (*link, pipe)
             }
             (_, Place::Leaving(id)) => {
-                let (link, pipe) = &mut self.interfaces[id.0 as usize].uplink;
-                (*link, pipe)
+                let interface = &mut self.interfaces[id.0 as usize];
+                let link = self.hosts[usize::from(interface.host.0)].worse.apply(interface.uplink.0, false);
+                (link, &mut interface.uplink.1)
             }
             (_, Place::Entering(id)) => {
-                let (link, pipe) = &mut self.interfaces[id.0 as usize].downlink;
-                (*link, pipe)
+                let interface = &mut self.interfaces[id.0 as usize];
+                let link = self.hosts[usize::from(interface.host.0)].worse.apply(interface.downlink.0, true);
+                (link, &mut interface.downlink.1)
             }
             (_, Place::InRouter(router, lan, out)) => {
                 let router = &mut self.routers[usize::from(router.0)];

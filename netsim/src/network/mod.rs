@@ -4,6 +4,7 @@ mod cuts;
 mod flight;
 mod routes;
 mod state;
+mod worse;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use quinn::udp::EcnCodepoint;
 pub(crate) use cuts::CutId;
 pub(crate) use flight::Flight;
 pub(crate) use state::{Families, HostId, LanId, Life, RouterId};
+pub(crate) use worse::Way;
 
 use crate::clock::Clock;
 use crate::inbox::{Inbox, Packet, SocketId};

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha20Rng;
 use super::Outgoing;
 use super::cuts::Cuts;
 use super::routes::Routes;
+use super::worse::Worse;
 use crate::inbox::{CAPACITY, Inbox};
 use crate::link::{Link, Pipe};
 use crate::trace::Recorder;
@@ -69,6 +70,7 @@ pub(super) struct Host {
     /// Bytes that a socket holds unreceived.
     pub(super) capacity: usize,
     pub(super) multicast: bool,
+    pub(super) worse: Worse,
     next_port: u16,
 }
 
@@ -161,6 +163,7 @@ impl State {
             inboxes: Vec::new(),
             capacity: CAPACITY,
             multicast: true,
+            worse: Worse::default(),
             next_port: EPHEMERAL,
         });
         id

@@ -1,0 +1,250 @@
+//! What is promised, as properties of real nodes on a network that does its worst: push and pull, and the mesh.
+
+#![allow(clippy::unwrap_used)]
+
+mod crew;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use meshmq::{MeshKey, Node};
+use netsim::check::{Bound, Left, Violation};
+use netsim::{Hardship, Sim, Units, sometimes};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::task::JoinSet;
+
+use crew::{Crew, Plan, join};
+
+const PLAN: Plan = Plan {
+    pushers: 3,
+    pullers: 5,
+    time: Duration::from_secs(20),
+    every: Duration::from_millis(40),
+    bound: 100,
+    prefetch: None,
+};
+
+/// Three pushers and five pullers for twenty seconds, under one to three hardships: nothing that was accepted is lost or
+/// forgotten, nothing is handled twice without a word, bounds are exact all the time, and afterwards the mesh is whole,
+/// ends in time and leaves nothing.
+#[netsim::test(seeds = 30, time_limit = 600.s(), meets = ["a message is handed out again"])]
+async fn nothing_is_lost_whatever_happens(sim: Sim) {
+    let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
+    let prefetch = [None, Some(1), Some(8)][random.random_range(0..3)];
+    let bound = [1, 10, 1000][random.random_range(0..3)];
+    under_hardships(sim, Plan { prefetch, bound, ..PLAN }, None).await;
+}
+
+/// Each hardship by itself, so that none hides behind another.
+#[netsim::test(seeds = 16, time_limit = 600.s())]
+async fn nothing_is_lost_in_each_hardship(sim: Sim) {
+    let all = Hardship::ALL;
+    let hardship = all[sim.seed() as usize % all.len()];
+    under_hardships(sim, PLAN, Some(hardship)).await;
+}
+
+async fn under_hardships(sim: Sim, plan: Plan, only: Option<Hardship>) {
+    let crew = Crew::start(&sim, plan);
+    let pushing = crew.push();
+    let watched = watch_bounds(&crew);
+    let hardships = sim.hardships(&crew.hosts()).mortal(&crew.pullers);
+    let hardships = match only {
+        Some(hardship) => hardships.only(&[hardship]),
+        None => hardships,
+    };
+    let struck = hardships.strike(plan.time).await;
+
+    let whole = sim.until(30.s(), || crew.is_whole()).await;
+    sim.note(format!("whole {whole:?} after {struck:?}"));
+    for pusher in pushing {
+        pusher.await.expect("pushers are not mortal");
+    }
+    let summary = hold(crew.ledger.finish(sim.elapsed()));
+    assert!(summary.accepted > 0 && summary.handled + summary.rejected == summary.accepted, "{summary:?}");
+    let broken = watched.lock().unwrap().take();
+    assert!(broken.is_none(), "{}", broken.unwrap());
+    end(&crew).await;
+}
+
+/// Asks every pusher once in two milliseconds whether it keeps to its bound and forgets nothing.
+fn watch_bounds(crew: &Crew) -> Arc<Mutex<Option<String>>> {
+    let found = Arc::new(Mutex::new(None));
+    for host in &crew.pushers {
+        let (crew, found, host) = (crew.clone(), found.clone(), host.clone());
+        host.clone().spawn(async move {
+            crew.sim.until(1.s(), || crew.push_of(&host).is_some()).await;
+            while let Some(push) = crew.push_of(&host) {
+                crew.sim.sleep(2.ms()).await;
+                {
+                    let figures = push.metrics();
+                    let owned = figures.queued + figures.in_flight;
+                    let settled = figures.handled + figures.rejected + figures.exhausted + figures.handed_back;
+                    let mut bound = Bound::new(host.name(), figures.bound_messages, figures.bound_bytes);
+                    (0..figures.accepted - settled).for_each(|_| bound.took(0));
+                    if let Err(violation) = bound.check(owned, 0) {
+                        found.lock().unwrap().get_or_insert(violation.to_string());
+                    }
+                    if figures.bytes > figures.bound_bytes || figures.bound_messages != crew.plan.bound as u64 {
+                        found.lock().unwrap().get_or_insert(format!("bounds are exact: {figures:?}"));
+                    }
+                }
+            }
+        });
+    }
+    found
+}
+
+/// Every node shuts down, at one instant: within its time, and nothing is left.
+async fn end(crew: &Crew) {
+    let sim = &crew.sim;
+    let nodes = crew.nodes();
+    crew.let_go();
+    let began = sim.elapsed();
+    let mut ending = JoinSet::new();
+    for node in nodes {
+        ending.spawn(async move { node.shutdown(2.s()).await.is_empty() });
+    }
+    while let Some(empty) = ending.join_next().await {
+        assert!(empty.unwrap(), "everything was settled before");
+    }
+    let taken = sim.elapsed() - began;
+    assert!(taken <= 3.s(), "{taken:?}");
+    // Programs end with their nodes, and so do the watchers; QUIC waits a moment for what may still be on its way.
+    let hosts = crew.hosts();
+    let over = sim.elapsed();
+    while sim.elapsed() - over < 10.s() && hosts.iter().any(|host| host.tasks() > 0) {
+        sim.run_for(10.ms()).await;
+    }
+    sim.note(format!("all tasks have ended after {:?}", sim.elapsed() - over));
+    let mut left = Left::new();
+    for host in crew.hosts() {
+        left.count(format!("tasks of {}", host.name()), move || host.tasks());
+    }
+    hold(left.check());
+}
+
+fn hold<T>(checked: Result<T, Violation>) -> T {
+    checked.unwrap_or_else(|violation| panic!("{violation}"))
+}
+
+/// What a cut takes apart is together soon after it has healed: within a second when it was of up to ten seconds, within
+/// five when it was longer.
+#[netsim::test(seeds = 20, time_limit = 600.s(), meets = ["a long cut", "a short cut"])]
+async fn links_are_back_soon_after_a_cut(sim: Sim) {
+    let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
+    let crew = Crew::start(&sim, Plan { pushers: 2, pullers: 3, time: 1.s(), ..PLAN });
+    let pushing = crew.push();
+    sim.until(5.s(), || crew.is_whole()).await;
+    let (time, limit) = if random.random_bool(0.6) {
+        sometimes!("a short cut");
+        (random.random_range(1.ms()..=10.s()), 1.s())
+    } else {
+        sometimes!("a long cut");
+        (random.random_range(10.s()..=60.s()), 5.s())
+    };
+    let hosts = crew.hosts();
+    let split = random.random_range(1..hosts.len());
+    let cut = match random.random_bool(0.3) {
+        true => sim.partition_one_way(&hosts[..split], &hosts[split..]),
+        false => sim.partition(&hosts[..split], &hosts[split..]),
+    };
+    sim.sleep(time).await;
+    cut.heal();
+    // A link that is down and not noticed yet is as good as there: what matters is that it works.
+    sim.sleep(limit).await;
+    assert!(crew.is_whole(), "cut for {time:?}, and not whole {limit:?} after it has healed");
+    for pusher in pushing {
+        pusher.await.unwrap();
+    }
+}
+
+/// Nodes of two meshes on one LAN, some on the same hosts: links are within a mesh.
+#[netsim::test(seeds = 5)]
+async fn links_are_within_a_mesh(sim: Sim) {
+    let hosts: Vec<_> = (0..4).map(|n| sim.host(&format!("host {n}"))).collect();
+    let mut meshes = [Vec::new(), Vec::new()];
+    for (number, host) in hosts.iter().enumerate() {
+        for (which, mesh) in meshes.iter_mut().enumerate() {
+            if number == which {
+                continue;
+            }
+            let key = MeshKey::from_bytes([7 + which as u8; 32]);
+            mesh.push(Node::builder("sim").name(host.name()).key(key).env(host.env()).await.unwrap());
+        }
+    }
+    for _ in 0..200 {
+        sim.run_for(100.ms()).await;
+        for mesh in &meshes {
+            let ids: Vec<_> = mesh.iter().map(Node::id).collect();
+            assert!(mesh.iter().flat_map(Node::peers).all(|peer| ids.contains(&peer.id)), "a stranger");
+        }
+    }
+    assert!(meshes.iter().flatten().all(|node| node.peers().len() == 2));
+}
+
+/// In whatever order nodes start, and however long after one another, all work is done.
+#[netsim::test(seeds = 20)]
+async fn start_order_never_matters(sim: Sim) {
+    let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
+    let starts: Vec<Duration> = (0..5).map(|_| random.random_range(Duration::ZERO..=3.s())).collect();
+    let done: Vec<_> = starts
+        .into_iter()
+        .enumerate()
+        .map(|(n, start)| {
+            let (sim, host) = (sim.clone(), sim.host(&format!("host {n}")));
+            let pushes = n < 2;
+            host.clone().spawn(async move {
+                sim.sleep(start).await;
+                let node = join(&host).await;
+                if pushes {
+                    let push = node.push("jobs").await.unwrap();
+                    for number in 0..50 {
+                        push.send(format!("{n}.{number}")).await.unwrap();
+                    }
+                    push.flush().await.unwrap();
+                } else {
+                    let pull = node.pull("jobs").await.unwrap();
+                    loop {
+                        pull.recv().await.unwrap().ack();
+                    }
+                }
+            })
+        })
+        .collect();
+    let began = sim.elapsed();
+    for pusher in done.into_iter().take(2) {
+        pusher.await.unwrap();
+    }
+    assert!(sim.elapsed() - began < 5.s(), "{:?}", sim.elapsed());
+}
+
+/// Both ends shut down in the same instant, in the middle of work: within their time, and what is not handled is handed
+/// back, each message once.
+#[netsim::test(seeds = 20)]
+async fn two_that_shut_down_at_once_end_in_time_and_hand_back(sim: Sim) {
+    let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
+    let (a, b) = (sim.host("a"), sim.host("b"));
+    let (pusher, puller) = (join(&a).await, join(&b).await);
+    let (push, pull) = (pusher.push("jobs").await.unwrap(), puller.pull("jobs").await.unwrap());
+    let handled = b.spawn(async move {
+        let mut handled = 0;
+        while let Ok(job) = pull.recv().await {
+            job.ack();
+            handled += 1;
+        }
+        handled
+    });
+    let wait = random.random_range(Duration::ZERO..=20.ms());
+    for number in 0..500 {
+        push.send(number.to_string()).await.unwrap();
+    }
+    sim.sleep(wait).await;
+    let began = sim.elapsed();
+    let (back, _) = tokio::join!(pusher.shutdown(2.s()), puller.shutdown(2.s()));
+    let taken = sim.elapsed() - began;
+    assert!(taken <= 3.s(), "{taken:?}");
+    let handled = handled.await.unwrap();
+    // What was acknowledged as the link ended may be handed back as well: its pusher can't know.
+    assert!(handled + back.len() >= 500, "{handled} handled, {} handed back", back.len());
+}
