@@ -139,7 +139,8 @@ impl Outcome for Never {
 /// The type `!`, which can be returned but not yet named on its own.
 type Never = <fn() -> ! as Returns>::Value;
 
-trait Returns {
+#[doc(hidden)]
+pub trait Returns {
     type Value;
 }
 

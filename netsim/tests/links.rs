@@ -255,7 +255,7 @@ fn what_makes_no_sense_is_refused() {
         ("bursts of 1 packets lose at most 0.5 of all, not 0.9", || Link::lan().burst_loss(0.9, 1.0)),
     ] {
         let panic = std::panic::catch_unwind(make).expect_err("it makes no sense");
-        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         assert_eq!(text, Some(expected));
     }
 }

@@ -11,7 +11,7 @@ async fn no_job_is_lost_when_workers_die(sim: Sim) {
     let (producer, workers) = (lan.host("producer"), lan.hosts("worker", 5));
     workers.iter().for_each(|worker| worker.run(work)); // an async fn(Host): it begins anew with each life
     sim.faults().crash_random(&workers, every(2.s()), restart_after(500.ms())).during(30.s());
-    sim.partition(&workers[..2], &[producer.clone()]).during(3.s());
+    sim.partition(&workers[..2], std::slice::from_ref(&producer)).during(3.s());
     let node = Node::builder("shop").key(MeshKey::from_bytes([7; 32])).env(producer.env()).await.unwrap();
     let push = node.push("jobs").await.unwrap();
     for job in 0..100 {

@@ -163,7 +163,7 @@ impl Crew {
 
     async fn handle(&self, delivery: Delivery, host: &Host, name: &str, random: &mut ChaCha8Rng) {
         let text = std::str::from_utf8(&delivery).unwrap();
-        let id = text.split_once(" x").map_or(text.trim_end(), |(id, _)| id).to_owned();
+        let id = text.split_once(" x").map_or_else(|| text.trim_end(), |(id, _)| id).to_owned();
         let attempt = delivery.attempt();
         let how = Delivered::new(attempt, delivery.redelivered()).failures(delivery.failures());
         self.ledger.delivered(self.sim.elapsed(), id.clone(), name, how);

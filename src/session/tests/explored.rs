@@ -336,7 +336,7 @@ impl World {
                     self.dial(from, to);
                 }
             }
-            linked = linked.filter(|_| quiet).or(quiet.then_some(self.now));
+            linked = linked.filter(|_| quiet).or_else(|| quiet.then_some(self.now));
             // What is dead and was never admitted is left to its deadline.
             if quiet && self.nodes.iter().all(|node| node.sessions.len() == node.arbiters.len()) {
                 break;

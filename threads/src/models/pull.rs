@@ -72,7 +72,7 @@ pub fn every_answer_arrives() -> usize {
             let (push, why) = (push.clone(), why.clone());
             node.task(async move {
                 let outcome = push.send("job").handled().await;
-                why.lock().unwrap().push(format!("{outcome:?}"));
+                why.lock().expect("no panic").push(format!("{outcome:?}"));
             });
         }
         node.run();
@@ -81,7 +81,7 @@ pub fn every_answer_arrives() -> usize {
         node.thread(move || one.reject("no"));
         node.thread(move || two.ack());
         node.run();
-        let mut why = std::mem::take(&mut *why.lock().unwrap());
+        let mut why = std::mem::take(&mut *why.lock().expect("no panic"));
         why.sort();
         assert_eq!(why, [r#"Err(Rejected { reason: "no" })"#, "Ok(())"]);
         assert_eq!(pull.metrics().in_hand, 0);
