@@ -60,10 +60,7 @@ impl Test {
         let wanted = Wanted::from_env(|name| std::env::var(name).ok()).unwrap_or_else(|wrong| panic!("{wrong}"));
         let trace_file = trace_file();
         let seeds = wanted.seeds(self.seeds.clone());
-        if let Wanted::Fresh(..) = wanted {
-            // Past the capture of a test's output: it is to be seen in passing.
-            let _ = writeln!(std::io::stderr(), "netsim: {} runs the fresh seeds {seeds:?}", self.place.path());
-        }
+        wanted.tell(&self.place.path(), &seeds);
         let again = self.again && !matches!(wanted, Wanted::One(_));
         let run = |seed| {
             let builder = self.builder(seed, trace_file.is_some());
@@ -215,6 +212,13 @@ impl Wanted {
             Self::Fresh(first, count) => from(*first, count.unwrap_or(own.end - own.start)),
         }
     }
+
+    /// Says which seeds nobody has chosen. Past the capture of a test's output: it is to be seen in passing.
+    fn tell(&self, test: &str, seeds: &Range<u64>) {
+        if let Self::Fresh(..) = self {
+            let _ = writeln!(std::io::stderr(), "netsim: {test} runs the fresh seeds {seeds:?}");
+        }
+    }
 }
 
 /// The seeds that a test of its own making runs over: the first `count`, or those that the environment wants
@@ -224,7 +228,9 @@ impl Wanted {
 /// One of the variables is not what it should be.
 pub fn seeds(count: u64) -> Range<u64> {
     let wanted = Wanted::from_env(|name| std::env::var(name).ok()).unwrap_or_else(|wrong| panic!("{wrong}"));
-    wanted.seeds(0..count)
+    let seeds = wanted.seeds(0..count);
+    wanted.tell(std::thread::current().name().unwrap_or("a test"), &seeds);
+    seeds
 }
 
 /// A number that nobody has chosen, short enough to be typed.
