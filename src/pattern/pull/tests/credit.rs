@@ -207,7 +207,9 @@ impl World {
                 if self.pushers[nth].lane.is_none() {
                     self.take(Step::Join(nth));
                 }
-                [Step::Take(nth), Step::Arrive(nth), Step::Look(nth), Step::Hear(nth)].map(|step| self.take(step));
+                for step in [Step::Take(nth), Step::Arrive(nth), Step::Look(nth), Step::Hear(nth)] {
+                    self.take(step);
+                }
                 self.check();
             }
             self.take(Step::Receive);
