@@ -63,7 +63,7 @@
 //!    │  quinn: try_send
 //!  socket.rs     a UDP socket of a host                     ┐ a host: host.rs (its life), runtime.rs (its tasks
 //!    │                                                      │ and timers), crypto.rs (its randomness)
-//!  network.rs    which link? lost, cut, twice, how late? ───┼─▶ trace.rs   every packet and its fate, hashed
+//!  network/      which link? lost, cut, twice, how late? ───┼─▶ trace.rs   every packet and its fate, hashed
 //!    │                                                      │
 //!  clock/        the queue of all that is going to happen ──┘
 //!    │  at that nanosecond
@@ -80,29 +80,37 @@
 //! | `watch.rs`, `failures.rs` | does a task do what no simulation can show? |
 //! | `program.rs`, `faults.rs`, [`hardship`] | what hosts do, and what they go through |
 //! | `clock/` | what time is it, and what happens next? |
-//! | `network.rs`, `link.rs`, `inbox.rs` | who gets which packet, and when? |
-//! | `host.rs`, `runtime.rs` | what lives on a host, and what ends when it crashes? |
+//! | `network/`, `inbox.rs` | who gets which packet, and when? |
+//! | `link/` | what becomes of a packet on one link? |
+//! | `topology.rs` | how is a network laid out? |
+//! | `host.rs`, `runtime.rs`, `tasks.rs` | what lives on a host, and what ends when it crashes? |
 //! | `socket.rs` | quinn's socket traits, in this file alone |
 //! | `crypto.rs`, `random.rs` | where do keys and random numbers come from? |
 //! | `endpoint.rs` | what else of quinn must be seeded? |
-//! | `trace.rs` | what has happened, and was it the same? |
+//! | `trace.rs`, `capture.rs` | what has happened, was it the same, and what does Wireshark see? |
 //! | [`check`] | was every promise kept, and which traps were met? |
-//! | `mesh.rs`, `discovery.rs` | the world as meshmq takes it (feature `mesh`; nothing above needs it) |
+//! | `mesh.rs`, `discovery/` | the world as meshmq takes it (feature `mesh`; nothing above needs it) |
 //!
 //! # What is the same again
 //!
 //! Two runs with one seed send the same packets at the same nanosecond, in one process or in two, as long as the code
 //! under test takes time, tasks and randomness from its host. What breaks it: the wall clock, `rand::rng()`, the order
 //! of a `HashMap`, threads, and tokio's own dice, whose seed can't be set: `select!` without `biased;`, and the order in
-//! which several receivers of one `sync::watch` wake. A run proves it: [`assert_same`], and every [test](macro@test), whose first
-//! seed runs twice.
+//! which several receivers of one `sync::watch` wake. A run proves it: [`assert_same`], and every [test](macro@test), whose
+//! first seed runs twice.
 //!
 //! # What is not simulated
 //!
-//! NAT, disks and processing time: code takes no time, and everything that is due at one instant happens in that instant;
+//! NAT, TCP, disks, link-local addresses, DHCP and ICMP: a packet that is too large, or that no way leads for, vanishes, as
+//! it does for quinn's own sockets. Multicast is a model of mDNS, for nodes of meshmq. A burst of losses is counted in
+//! packets and not in time, and a LAN is a switch and no shared medium: each sender has its whole bandwidth. A clock that
+//! drifts takes timers of [`Host::runtime`] along, and not those of tokio.
+//!
+//! Nor is processing time: code takes none, and everything that is due at one instant happens in that instant;
 //! [`Host::work`] is for jobs. A task that spins without ever waiting stops the world, as it would any runtime, and is
 //! told.
 
+mod capture;
 pub mod check;
 mod clock;
 mod crypto;

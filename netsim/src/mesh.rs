@@ -44,6 +44,7 @@ impl Host {
         let world = Arc::new(World { host: self.clone(), life: self.life() });
         let mut env = Env::new(self.runtime(), world.clone(), self.crypto(), self.certificate_time(), world.clone());
         env.sources.push(Arc::new(Mdns::new(self.clone())));
+        env.key_log = Some(self.key_log());
         env.connection_ids = Some(Arc::new(move || Box::new(SeededIds(world.host.stream()))));
         env
     }

@@ -87,6 +87,21 @@ pub(crate) enum Fate {
     TooLarge,
 }
 
+impl Fate {
+    /// Why the packet does not arrive.
+    pub(crate) fn why_not(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Arrives { .. } => return None,
+            Self::Cut => "cut",
+            Self::Lost => "lost",
+            Self::Dropped => "the queue is full",
+            Self::NobodyThere => "nobody has this address",
+            Self::NoRoute => "no way leads there",
+            Self::TooLarge => "too large",
+        })
+    }
+}
+
 /// The link that a packet comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -258,12 +273,7 @@ impl fmt::Display for Line {
                 }
                 f.write_str(if *corrupt { ", changed" } else { "" })
             }
-            Fate::Cut => f.write_str("cut"),
-            Fate::Lost => f.write_str("lost"),
-            Fate::Dropped => f.write_str("the queue is full"),
-            Fate::NobodyThere => f.write_str("nobody has this address"),
-            Fate::NoRoute => f.write_str("no way leads there"),
-            Fate::TooLarge => f.write_str("too large"),
+            fate => f.write_str(fate.why_not().unwrap_or_default()),
         }
     }
 }

@@ -38,7 +38,8 @@ fn nodes_that_a_cut_has_kept_apart_meet_when_it_heals() {
         let healed = sim.elapsed();
         first.wait_for_peers(1).await.unwrap();
         second.wait_for_peers(1).await.unwrap();
-        assert!(sim.elapsed() - healed < Duration::from_secs(6), "{:?}", sim.elapsed() - healed);
+        // Each asks the network anew every 30 s or so.
+        assert!(sim.elapsed() - healed < Duration::from_secs(40), "{:?}", sim.elapsed() - healed);
     });
 }
 

@@ -111,7 +111,7 @@ fn nanos(nanos: u128) -> Duration {
 
 const MILLION: u128 = 1_000_000;
 /// When every run starts, since 1970: 2026-01-01 00:00:00 UTC.
-const START: Duration = Duration::from_secs(1_767_225_600);
+pub(crate) const START: Duration = Duration::from_secs(1_767_225_600);
 
 #[cfg(test)]
 mod tests {

@@ -17,7 +17,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 pub(crate) use events::Ticket;
-pub(crate) use host::HostClock;
+pub(crate) use host::{HostClock, START};
 pub(crate) use timer::Timer;
 
 use events::Events;

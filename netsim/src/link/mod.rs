@@ -206,6 +206,12 @@ impl Link {
         Self::ideal().latency(Duration::from_micros(10)).mtu(65_536)
     }
 
+    /// The same with more loss.
+    #[cfg(feature = "mesh")]
+    pub(crate) fn loss_on_top(self, loss: f64) -> Self {
+        Self { loss: 1.0 - (1.0 - self.loss) * (1.0 - loss), ..self }
+    }
+
     /// Whether packets pass as if it were not there.
     pub(crate) fn is_ideal(&self) -> bool {
         *self == Self::ideal()

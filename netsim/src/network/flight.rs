@@ -69,8 +69,8 @@ impl State {
     }
 
     /// It ends before it has begun.
-    pub(super) fn refuse(&mut self, packet: &Packet, fate: Fate, now: Duration) {
-        self.trace.packet(now, Stage::Lan, packet.from, packet.to, &packet.bytes, fate);
+    pub(super) fn refuse(&mut self, sender: HostId, packet: &Packet, fate: Fate, now: Duration) {
+        self.tell_first(sender, packet, Stage::Lan, fate, now);
     }
 
     /// Takes a packet as far as it gets at this instant; gives who is to be woken for it.
@@ -205,11 +205,21 @@ impl State {
     }
 
     fn tell(&mut self, flight: &mut Flight, stage: Stage, fate: Fate, now: Duration) {
-        let Flight { packet, told, .. } = flight;
+        let Flight { packet, told, sender, .. } = flight;
         if std::mem::replace(told, true) {
             self.trace.hop(now, stage, packet.from, packet.to, packet.bytes.len(), fate);
         } else {
-            self.trace.packet(now, stage, packet.from, packet.to, &packet.bytes, fate);
+            self.tell_first(*sender, packet, stage, fate, now);
+        }
+    }
+
+    fn tell_first(&mut self, sender: HostId, packet: &Packet, stage: Stage, fate: Fate, now: Duration) {
+        self.trace.packet(now, stage, packet.from, packet.to, &packet.bytes, fate);
+        if let Some(capture) = &mut self.capture {
+            let name = &self.hosts[usize::from(sender.0)].name;
+            if let Err(error) = capture.packet(now, sender, name, packet, fate.why_not()) {
+                self.stop_capture(&error);
+            }
         }
     }
 

@@ -6,19 +6,22 @@ mod routes;
 mod state;
 mod worse;
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use quinn::udp::EcnCodepoint;
+#[cfg(feature = "mesh")]
+use rand::RngCore;
 
 pub(crate) use cuts::CutId;
 pub(crate) use flight::Flight;
 pub(crate) use state::{Families, HostId, LanId, Life, RouterId};
 pub(crate) use worse::Way;
 
+use crate::capture::{Capture, Sink};
 use crate::clock::Clock;
 use crate::inbox::{Inbox, Packet, SocketId};
 use crate::link::{Link, Pipe};
@@ -295,10 +298,32 @@ impl Network {
         state.trace.note(now, "healed".to_owned());
     }
 
-    /// Whether packets get from one to the other.
+    // --- multicast ---
+
+    /// Who hears a multicast of this host, on which LAN, and after how long. It draws from `random`, so that packets have
+    /// the same fate whatever is said meanwhile.
     #[cfg(feature = "mesh")]
-    pub(crate) fn reaches(&self, from: HostId, to: HostId) -> bool {
-        !self.lock().cuts.is_cut(from, to)
+    pub(crate) fn multicast(&self, host: HostId, random: &mut impl RngCore) -> Vec<(HostId, LanId, Duration)> {
+        self.lock().multicast(host, self.clock.now(), random)
+    }
+
+    /// Whether the host takes part in multicast.
+    #[cfg(feature = "mesh")]
+    pub(crate) fn has_multicast(&self, host: HostId) -> bool {
+        self.lock().host(host).multicast
+    }
+
+    /// The addresses that a host has now on this LAN.
+    #[cfg(feature = "mesh")]
+    pub(crate) fn addresses_on(&self, host: HostId, lan: LanId) -> Vec<IpAddr> {
+        let state = self.lock();
+        let here = state.attached(host).find(|id| state.interface(*id).lan == lan);
+        here.map_or_else(Vec::new, |id| state.addresses_at(id).collect())
+    }
+
+    #[cfg(feature = "mesh")]
+    pub(crate) fn host_name(&self, host: HostId) -> String {
+        self.lock().host(host).name.clone()
     }
 
     // --- sockets ---
@@ -358,7 +383,7 @@ impl Network {
                 }
                 None => {
                     let packet = packet(outgoing.bound.ip());
-                    state.refuse(&packet, Fate::NoRoute, self.clock.now());
+                    state.refuse(life.host, &packet, Fate::NoRoute, self.clock.now());
                 }
             }
         }
@@ -392,17 +417,63 @@ impl Network {
         self.lock().trace.note(now, text);
     }
 
+    /// What has happened up to now; files are complete up to now as well.
     pub(crate) fn trace(&self) -> Trace {
         self.trace_at(self.clock.now())
     }
 
     /// The trace, for who is on another thread, where the clock can't be read.
     pub(crate) fn trace_at(&self, now: Duration) -> Trace {
-        self.lock().trace.trace(now)
+        let mut state = self.lock();
+        if let Some(Err(error)) = state.capture.as_mut().map(Capture::flush) {
+            state.stop_capture(&error);
+        }
+        if let Some(Err(error)) = state.keys.as_mut().map(Write::flush) {
+            state.stop_keys(&error);
+        }
+        state.trace.trace(now)
+    }
+
+    // --- files ---
+
+    pub(crate) fn set_capture(&self, capture: Capture) {
+        self.lock().capture = Some(capture);
+    }
+
+    pub(crate) fn set_keys(&self, keys: Sink) {
+        self.lock().keys = Some(keys);
+    }
+
+    pub(crate) fn wants_secrets(&self) -> bool {
+        let state = self.lock();
+        state.capture.is_some() || state.keys.is_some()
+    }
+
+    /// A line of a key log.
+    pub(crate) fn log_secret(&self, line: &str) {
+        let mut state = self.lock();
+        if let Some(Err(error)) = state.capture.as_mut().map(|capture| capture.secret(line)) {
+            state.stop_capture(&error);
+        }
+        if let Some(Err(error)) = state.keys.as_mut().map(|keys| keys.write_all(line.as_bytes())) {
+            state.stop_keys(&error);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn stop_capture(&mut self, error: &io::Error) {
+        tracing::error!(target: "netsim", %error, "packets are no longer captured");
+        self.capture = None;
+    }
+
+    fn stop_keys(&mut self, error: &io::Error) {
+        tracing::error!(target: "netsim", %error, "keys are no longer logged");
+        self.keys = None;
     }
 }
 

@@ -3,14 +3,21 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+#[cfg(feature = "mesh")]
+use std::time::Duration;
 
+#[cfg(feature = "mesh")]
+use rand::RngCore;
 use rand_chacha::ChaCha20Rng;
 
 use super::Outgoing;
 use super::cuts::Cuts;
 use super::routes::Routes;
 use super::worse::Worse;
+use crate::capture::{Capture, Sink};
 use crate::inbox::{CAPACITY, Inbox};
+#[cfg(feature = "mesh")]
+use crate::link::Passage;
 use crate::link::{Link, Pipe};
 use crate::trace::Recorder;
 
@@ -28,6 +35,13 @@ impl HostId {
 /// A LAN's number, in the order of making.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LanId(pub(super) u8);
+
+#[cfg(all(test, feature = "mesh"))]
+impl LanId {
+    pub(crate) fn nth(index: u8) -> Self {
+        Self(index)
+    }
+}
 
 /// A router's number, in the order of making.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +72,8 @@ pub(super) struct State {
     pub(super) cuts: Cuts,
     pub(super) sockets: u64,
     pub(super) trace: Recorder,
+    pub(super) capture: Option<Capture>,
+    pub(super) keys: Option<Sink>,
 }
 
 pub(super) struct Host {
@@ -132,6 +148,8 @@ impl State {
             cuts: Cuts::default(),
             sockets: 0,
             trace,
+            capture: None,
+            keys: None,
         }
     }
 
@@ -304,6 +322,38 @@ impl State {
         families.each().any(|family| family.is_of(ip)).then_some((lan, number))
     }
 
+    #[cfg(feature = "mesh")]
+    pub(super) fn multicast(
+        &self,
+        host: HostId,
+        now: Duration,
+        random: &mut impl RngCore,
+    ) -> Vec<(HostId, LanId, Duration)> {
+        let mut heard = Vec::new();
+        for from in self.attached(host).filter(|_| self.host(host).multicast).map(|id| self.interface(id)) {
+            let lan = self.lan(from.lan);
+            let uplink = self.host(host).worse.apply(from.uplink.0, false);
+            for to in lan.members.iter().flatten().map(|member| self.interface(*member)) {
+                let other = self.host(to.host);
+                let hears = lan.up && to.up && other.up && other.multicast && to.host != host;
+                if !hears || self.cuts.is_cut(host, to.host) {
+                    continue;
+                }
+                let downlink = other.worse.apply(to.downlink.0, true);
+                // Queues and bursts are those of unicast: what little is said by multicast adds nothing to them.
+                let links = [uplink, lan.link.loss_on_top(lan.multicast_loss), downlink];
+                let delays = links.map(|link| match Pipe::default().pass(&link, now, MULTICAST, random) {
+                    Passage::Through { delay, .. } => Some(delay),
+                    _ => None,
+                });
+                if let [Some(up), Some(across), Some(down)] = delays {
+                    heard.push((to.host, from.lan, up + across + down));
+                }
+            }
+        }
+        heard
+    }
+
     pub(super) fn find_routes(&mut self) {
         let routers = self.routers.iter().enumerate().filter(|(_, router)| router.up);
         let routers: Vec<_> = routers.map(|(id, router)| (RouterId(id as u16), router.lans.as_slice())).collect();
@@ -403,6 +453,9 @@ impl Family {
     }
 }
 
+/// The size of a multicast, in bytes: an advert with its headers.
+#[cfg(feature = "mesh")]
+const MULTICAST: usize = 400;
 /// The first port that is given out by itself, as the registry of ports has it.
 const EPHEMERAL: u16 = 49_152;
 /// Unique local addresses (RFC 4193) begin with it; the subnet is the LAN's number.

@@ -55,7 +55,8 @@ async fn under_hardships(sim: Sim, plan: Plan, only: Option<Hardship>) {
     };
     let struck = hardships.strike(plan.time).await;
 
-    let whole = sim.until(30.s(), || crew.is_whole()).await;
+    // Whoever has missed an announcement asks anew every 30 s or so.
+    let whole = sim.until(60.s(), || crew.is_whole()).await;
     sim.note(format!("whole {whole:?} after {struck:?}"));
     for pusher in pushing {
         pusher.await.expect("pushers are not mortal");

@@ -52,6 +52,7 @@ pub(crate) fn endpoint(host: &Host, certificates: &Certificates) -> Endpoint {
         .with_client_auth_cert(chain.clone(), private())
         .unwrap();
     client.resumption = Resumption::disabled();
+    client.key_log = host.key_log();
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build().unwrap();
     let mut server = rustls::ServerConfig::builder_with_details(provider, host.certificate_time())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -60,6 +61,7 @@ pub(crate) fn endpoint(host: &Host, certificates: &Certificates) -> Endpoint {
         .with_single_cert(chain, private())
         .unwrap();
     server.send_tls13_tickets = 0;
+    server.key_log = host.key_log();
 
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(Some(IDLE.try_into().unwrap())).keep_alive_interval(Some(Duration::from_secs(1)));

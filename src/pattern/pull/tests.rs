@@ -1,5 +1,7 @@
 //! What a hostile pusher can make a puller hold and look through.
 
+mod credit;
+
 use std::time::Duration;
 
 use super::lane::GATHER;

@@ -90,7 +90,7 @@ pub fn every_answer_arrives() -> usize {
 
 /// One slot: at no time are two messages in hand, and the slot is given again and again.
 pub fn one_slot_is_one_message() -> usize {
-    explore(2, || {
+    explore(1, || {
         let mut node = NodeThread::new();
         let (push, from) = node.push(|push| push);
         let (pull, to) = node.pull(|pull| pull.prefetch(1));
