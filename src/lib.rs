@@ -58,6 +58,10 @@
 //! | `node` | the hall: who is there, and which sockets meet? |
 //! | `observe` | what is going on? |
 
+#[macro_use]
+#[doc(hidden)]
+pub mod planted;
+
 pub mod blocking;
 pub mod discovery;
 pub mod env;
@@ -69,6 +73,8 @@ mod node;
 mod observe;
 mod pattern;
 mod session;
+#[cfg(test)]
+mod sim;
 mod socket;
 mod trust;
 mod wire;

@@ -136,6 +136,12 @@ impl Session {
                 self.peer = Some(hello.clone());
                 Ok(Heard::Hello(hello))
             }
+            // It was under way when this end said Goodbye.
+            (Control::Hello(hello), State::Leaving) if self.peer.is_none() => {
+                self.peer = Some(hello);
+                Ok(Heard::Nothing)
+            }
+            (Control::Admitted, State::Leaving) => Ok(Heard::Nothing),
             (Control::Hello(_), _) => Err(Violation("a second Hello")),
             (_, State::Greeting) => Err(Violation("something before Hello")),
             (Control::Admitted, State::Asked) => {
@@ -233,7 +239,7 @@ impl Session {
         if std::mem::take(&mut self.admitted) {
             return Some(Control::Admitted);
         }
-        if self.state == State::Open
+        if (self.state == State::Open || (planted!(BeforeAdmitted) && self.state == State::Asked))
             && let Some(part) = self.told.next_part()
         {
             return Some(Control::Sockets(part));
@@ -290,7 +296,7 @@ impl Session {
 
     /// This end takes the connection for the link of the two nodes, and neither end has said goodbye.
     pub(crate) fn is_open(&self) -> bool {
-        self.state == State::Open
+        self.state == State::Open || (planted!(BeforeAdmitted) && self.state == State::Asked)
     }
 
     fn is_admitted(&self) -> bool {
