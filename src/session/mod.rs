@@ -174,6 +174,10 @@ impl Session {
 
     /// The arbiter has chosen this connection: [`Verdict::Admit`].
     pub(crate) fn admit(&mut self, now: Instant) {
+        if self.state == State::Leaving {
+            // One of the two has said Goodbye meanwhile, after which nothing follows.
+            return;
+        }
         debug_assert_eq!(self.state, State::Met, "the arbiter chooses among connections whose Hello it has seen");
         self.admitted = true;
         match self.arbitrates {

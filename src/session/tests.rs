@@ -339,6 +339,10 @@ fn what_was_under_way_when_a_node_left_is_no_breach() {
         assert_eq!(b.handle_frame(now, frame), Ok(Heard::Nothing));
     }
     assert!(b.handle_frame(now, Control::Hello(hello(1, false, 0))).is_err(), "a second one is");
+    // This end has said Goodbye when its own arbiter turns to the connection.
+    b.admit(now);
+    assert_eq!(frames(&mut b), [], "nothing follows a Goodbye");
+    assert!(!b.is_open());
 }
 
 #[test]

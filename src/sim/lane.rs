@@ -446,18 +446,17 @@ impl World {
 
     /// A host that was never given a delivery says that it has handled it.
     pub(super) fn lie(&mut self, lies: usize) -> Checked {
-        let Some(liar) = self.plan.liar.filter(|_| lies < 200 && !self.calm) else { return Ok(()) };
-        self.queue.at(self.now + 20 * MS, Event::Lie(lies + 1));
+        let Some(liar) = self.plan.liar.filter(|_| lies < 800 && !self.calm) else { return Ok(()) };
+        self.queue.at(self.now + 5 * MS, Event::Lie(lies + 1));
         let open =
-            |lane: &&Lane| lane.ends.iter().all(|end| !end.over) && lane.connection.is_some() && lane.pull.is_some();
-        let lane = self.lanes.iter().enumerate().find(|(_, lane)| open(lane) && lane.ends[1].host == liar);
-        let Some((lane, host)) = lane.map(|(nth, lane)| (nth, lane.ends[0].host)) else { return Ok(()) };
-        let id = self.hosts[host].ids();
-        let Some((sequence, attempt)) =
-            self.hosts[host].given_to_others(liar, |sequence| self.ledger.end(&id(sequence)).is_none())
-        else {
-            return Ok(());
-        };
+            |lane: &Lane| lane.ends.iter().all(|end| !end.over) && lane.connection.is_some() && lane.pull.is_some();
+        let lanes = self.lanes.iter().enumerate().filter(|(_, lane)| open(lane) && lane.ends[1].host == liar);
+        let told = lanes.filter_map(|(nth, lane)| {
+            let host = &self.hosts[lane.ends[0].host];
+            let id = host.ids();
+            Some((nth, host.given_to_others(liar, |sequence| self.ledger.end(&id(sequence)).is_none())?))
+        });
+        let Some((lane, (sequence, attempt))) = told.max_by_key(|(_, (_, attempt))| *attempt) else { return Ok(()) };
         let mut lie = BytesMut::new();
         let kind = u64::from(to_sender::ACK);
         frame::put_answer(&mut lie, to_sender::LATE, &frame::Payload::of(&[sequence, u64::from(attempt), kind]).0);

@@ -186,6 +186,11 @@ impl LaneEnd for PullLane {
         control.lanes.remove(&lane.key);
         drop(control);
         lane.with_slots(|slots| slots.close(lane.key));
+        // What this lane was asked for will not come: receivers that wait for it have others asked.
+        let waiting = lock(&lane.inbox.queue).receivers.count();
+        if waiting > 0 && !planted!(LostLaneAsksNobody) {
+            lane.inbox.ask(waiting as u64);
+        }
     }
 }
 
