@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "others use the rest of it")]
 mod node;
 
 use std::panic::AssertUnwindSafe;
@@ -75,9 +76,8 @@ fn each_bug_of_the_outer_rooms_is_found() {
         workers_come_and_go(seed, None);
     }
     for bug in WHOLE {
-        let finds = |seed: &u64| {
-            std::panic::catch_unwind(AssertUnwindSafe(|| workers_come_and_go(*seed, Some(*bug)))).is_err()
-        };
+        let finds =
+            |seed: &u64| std::panic::catch_unwind(AssertUnwindSafe(|| workers_come_and_go(*seed, Some(*bug)))).is_err();
         let found = (0..SEEDS).find(finds);
         println!("| `{bug:?}` | {} | {:?} |", bug.what(), found.map(|seed| seed + 1));
         assert!(found.is_some(), "no seed of {SEEDS} finds that {}", bug.what());

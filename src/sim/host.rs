@@ -90,8 +90,7 @@ pub(super) struct PullSocket {
 }
 
 impl Host {
-    pub(super) fn new(nth: usize, name: Name, id: u8, count: usize, role: Role) -> Self {
-        let _ = nth;
+    pub(super) fn new(name: Name, id: u8, count: usize, role: Role) -> Self {
         Self {
             name,
             id: NodeId::from_bytes([id; 32]),
@@ -148,9 +147,9 @@ impl Host {
 
     pub(super) fn given_to_others(&self, liar: usize, is_open: impl Fn(u64) -> bool) -> Option<(u64, u32)> {
         let push = self.push.as_ref()?;
-        let ours = |message: &Message| message.given.iter().all(|(to, _)| *to != liar);
-        let open = (push.base..).zip(&push.messages).filter(|(_, message)| ours(message) && message.given.len() > 1);
-        let many: Vec<_> = open.map(|(sequence, message)| (sequence, message.given[0].1)).collect();
+        let other = |message: &Message| message.given.iter().find(|(to, _)| *to != liar).map(|(_, attempt)| *attempt);
+        let open = (push.base..).zip(&push.messages).filter(|(_, message)| message.given.len() > 1);
+        let many: Vec<_> = open.filter_map(|(sequence, message)| Some((sequence, other(message)?))).collect();
         many.into_iter().rev().find(|(sequence, _)| is_open(*sequence))
     }
 

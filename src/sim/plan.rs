@@ -117,14 +117,14 @@ impl Plan {
             latency: if fast { (50, 300) } else { (MS, random.from(2, 60) * MS) },
             loss: random.pick(&[0, 0, 20, 100, 300]),
             cuts: Vec::new(),
-            max_failures: random.pick(&[None, None, Some(1), Some(2), Some(4)]),
+            max_failures: random.pick(&[None, None, Some(1), Some(2), Some(5)]),
             herd: random.chance(300),
             bandwidth: random.chance(100).then(|| random.from(2_000, 200_000)),
             first_sequence: if random.chance(100) { (1 << 61) - 5_000 - random.below(1_000) } else { 0 },
             tracked: random.chance(750),
             liar: (pullers > 1 && random.chance(200)).then(|| count - 1),
         };
-        for _ in 0..random.below(5) {
+        for _ in 0..random.below(7) {
             plan.draw_hardship(random, count);
         }
         plan.hardships.sort_by_key(|(at, _)| *at);

@@ -5,7 +5,7 @@ pub(super) struct Random(u64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed ^ 0x5eed_0f_a11_7e575)
+        Self(seed ^ 0x5eed_0fa1_17e5_7500)
     }
 
     pub(super) fn next(&mut self) -> u64 {

@@ -76,7 +76,7 @@ impl World {
         for (nth, role) in world.plan.hosts.iter().enumerate() {
             let name: Name = format!("h{nth}").into();
             world.links.node(name.clone(), "mesh");
-            world.hosts.push(Host::new(nth, name, world.plan.ids[nth], world.plan.hosts.len(), role.clone()));
+            world.hosts.push(Host::new(name, world.plan.ids[nth], world.plan.hosts.len(), role.clone()));
         }
         for host in 0..world.hosts.len() {
             let at = if world.plan.herd { 0 } else { world.random.below(500 * MS) };
