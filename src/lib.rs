@@ -59,6 +59,10 @@
 //! | `observe` | what is going on? |
 //! | `sync` | where do an application's threads and the node's meet? |
 
+#[macro_use]
+#[doc(hidden)]
+pub mod planted;
+
 pub mod blocking;
 pub mod discovery;
 pub mod env;
@@ -70,6 +74,8 @@ mod node;
 mod observe;
 mod pattern;
 mod session;
+#[cfg(test)]
+mod sim;
 mod socket;
 mod sync;
 mod trust;

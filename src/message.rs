@@ -93,7 +93,8 @@ impl Message {
         self.batch.mark(self.index).failures
     }
 
-    /// `false` is a guarantee that no application has been handed this message before; `true` is a hint that one may.
+    /// `false` is a guarantee that no application had been handed this message when it was sent here; `true` is a hint that
+    /// one may. (A worker that was given up and has not heard of that may be handed it after the next one was.)
     pub fn redelivered(&self) -> bool {
         self.batch.mark(self.index).redelivered
     }

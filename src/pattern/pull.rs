@@ -343,6 +343,12 @@ impl Inbox {
         figures
     }
 
+    /// With a fixed prefetch: each lane, the slots that it was given in total, and whether it waits for one.
+    #[cfg(test)]
+    pub(crate) fn grants(&self) -> Vec<(LaneKey, u64, bool)> {
+        lock(&self.shared).slots.as_ref().map_or_else(Vec::new, Slots::grants)
+    }
+
     fn publish(&self, batch: Arc<Batch>) {
         let receivers = {
             let mut queue = lock(&self.queue);

@@ -257,7 +257,7 @@ impl Flight {
             key,
             Lane {
                 peer,
-                credit: Amount::default(),
+                credit: if planted!(CreditFromNowhere) { Amount { messages: 1, bytes: 1 } } else { Amount::default() },
                 waived: 0,
                 sent: Amount::default(),
                 unanswered: 0,
@@ -306,6 +306,18 @@ impl Flight {
 
     pub(crate) fn in_flight(&self) -> u64 {
         self.lanes.values().map(|lane| lane.unanswered).sum()
+    }
+
+    /// How many messages were given to the lanes that there are, each time counted.
+    #[cfg(test)]
+    pub(crate) fn dispatched(&self) -> u64 {
+        self.lanes.values().map(|lane| lane.sent.messages).sum()
+    }
+
+    /// How many messages have come back and may go out at once.
+    #[cfg(test)]
+    pub(crate) fn waiting_again(&self) -> usize {
+        self.ready.len()
     }
 
     /// Whether `Effects::again` is to tell what goes out again.

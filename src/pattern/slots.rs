@@ -41,7 +41,9 @@ impl Slots {
     /// The lane is over: whatever it had taken is free.
     pub(crate) fn close(&mut self, lane: LaneKey) {
         if let Some(gone) = self.lanes.remove(&lane) {
-            self.taken -= gone.granted - gone.waived - gone.answered;
+            if !planted!(CreditLeak) {
+                self.taken -= gone.granted - gone.waived - gone.answered;
+            }
             self.ring.retain(|waiting| *waiting != lane);
         }
     }
@@ -80,9 +82,17 @@ impl Slots {
         if total < lane.waived || total + received > lane.granted {
             return false;
         }
-        self.taken -= total - lane.waived;
+        if !planted!(WaiveIgnored) {
+            self.taken -= total - lane.waived;
+        }
         lane.waived = total;
         true
+    }
+
+    /// Each lane, what it was granted in total, and whether it waits.
+    #[cfg(test)]
+    pub(crate) fn grants(&self) -> Vec<(LaneKey, u64, bool)> {
+        self.lanes.iter().map(|(key, lane)| (*key, lane.granted, lane.waiting)).collect()
     }
 
     /// Grants what is free. Each lane that got something, with its total.
@@ -90,7 +100,11 @@ impl Slots {
         let mut granted = BTreeMap::new();
         while self.taken < self.total && !self.closed {
             let Some(key) = self.ring.pop_front() else { break };
-            self.ring.push_back(key);
+            if planted!(GrantStarves) {
+                self.ring.push_front(key)
+            } else {
+                self.ring.push_back(key)
+            }
             let lane = self.lanes.get_mut(&key).expect("a lane in the ring is open");
             lane.granted += 1;
             self.taken += 1;

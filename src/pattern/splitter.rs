@@ -48,6 +48,18 @@ impl Splitter {
         self.next_position + u64::from(self.part.first().is_some_and(|length| *length != 0))
     }
 
+    /// The planted bug: the frame that has begun is taken for a whole one; nothing has begun: false.
+    #[cfg(any(test, feature = "planted"))]
+    pub(super) fn complete(&mut self, draft: &mut Draft) -> bool {
+        let Ok(Some(need)) = self.frame_length(&self.part) else { return false };
+        if self.begun() == self.next_position {
+            return false;
+        }
+        let mut rest = BytesMut::new();
+        rest.resize(need - self.part.len(), 0);
+        self.feed(draft, rest.freeze(), &mut Vec::new()).is_ok() && !draft.entries.is_empty()
+    }
+
     /// A draft that takes up where the last one ended.
     pub(super) fn draft(&self, (entries, chunks): (Vec<Entry>, Vec<Bytes>)) -> Draft {
         Draft {

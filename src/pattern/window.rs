@@ -17,11 +17,13 @@ pub(super) struct Window {
     since: Instant,
     /// Answers at that time.
     base: u64,
+    /// It has halved since: what is used up next was begun before, and says nothing of the worker's speed.
+    halved: bool,
 }
 
 impl Window {
     pub(super) fn new(now: Instant) -> Self {
-        Self { now: FIRST, since: now, base: 0 }
+        Self { now: FIRST, since: now, base: 0, halved: false }
     }
 
     /// Its size, after so many answers in total.
@@ -29,11 +31,16 @@ impl Window {
         let took = now.saturating_duration_since(self.since);
         let used_up = answered - self.base >= self.now;
         if used_up && took < FAST {
-            self.now = (self.now * 2).min(MAX_WINDOW);
+            if !std::mem::take(&mut self.halved) {
+                self.now = (self.now * 2).min(MAX_WINDOW);
+            }
         } else if took > SLOW {
-            self.now = (self.now / 2).max(1);
+            self.now = if planted!(WindowNeverShrinks) { self.now } else { (self.now / 2).max(1) };
+            self.halved = true;
         } else if !used_up {
             return self.now;
+        } else {
+            self.halved = false;
         }
         self.since = now;
         self.base = answered;
@@ -44,6 +51,21 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_in_between_makes_no_slow_worker_fast() {
+        let start = Instant::now();
+        let mut window = Window::new(start);
+        let mut now = start;
+        for answered in 0..20 {
+            // Something else is read shortly before each answer.
+            now += Duration::from_millis(250);
+            window.at(now, answered);
+            now += Duration::from_millis(1);
+            window.at(now, answered + 1);
+        }
+        assert_eq!(window.now, 1);
+    }
 
     #[test]
     fn it_follows_the_worker() {

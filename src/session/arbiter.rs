@@ -71,7 +71,7 @@ impl Arbiter {
 
     /// The connection that both nodes have admitted, as far as is known here.
     pub(crate) fn link(&self) -> Option<ConnectionId> {
-        self.link.filter(|link| link.agreed).map(|link| link.candidate.connection)
+        self.link.filter(|link| link.agreed || planted!(BeforeAdmitted)).map(|link| link.candidate.connection)
     }
 
     /// What this node's next Hello says: `live` and `links`.
@@ -97,7 +97,7 @@ impl Arbiter {
     /// The peer's Admitted has come on a connection, whose Hello was this.
     pub(crate) fn handle_admitted(&mut self, now: Instant, connection: ConnectionId, hello: &Hello) {
         if !self.chooses {
-            if let Some(old) = self.link.take() {
+            if let Some(old) = self.link.take().filter(|_| !planted!(BothLinksKept)) {
                 self.close(old.candidate.connection, Ending::Replaced);
             }
             let candidate = Candidate::new(connection, hello);
@@ -150,7 +150,7 @@ impl Arbiter {
 
     fn weigh(&mut self, now: Instant, candidate: Candidate) {
         let Some(link) = self.link else { return self.choose(now, candidate) };
-        if link.candidate.incarnation != candidate.incarnation {
+        if link.candidate.incarnation != candidate.incarnation && !planted!(IncarnationIgnored) {
             // The life that the link was with is over, and with it every connection of it.
             for other in std::mem::take(&mut self.waiting) {
                 match other.incarnation == candidate.incarnation {
@@ -165,7 +165,7 @@ impl Arbiter {
                 let oldest = self.waiting.remove(0);
                 self.close(oldest.connection, Ending::Duplicate);
             }
-        } else if candidate.live || candidate.links < self.admissions {
+        } else if candidate.live || candidate.links < self.admissions || planted!(StaleLinkKept) {
             self.close(candidate.connection, Ending::Duplicate);
         } else {
             self.replace(now, candidate);

@@ -137,6 +137,12 @@ impl Session {
                 self.peer = Some(hello.clone());
                 Ok(Heard::Hello(hello))
             }
+            // It was under way when this end said Goodbye.
+            (Control::Hello(hello), State::Leaving) if self.peer.is_none() => {
+                self.peer = Some(hello);
+                Ok(Heard::Nothing)
+            }
+            (Control::Admitted, State::Leaving) => Ok(Heard::Nothing),
             (Control::Hello(_), _) => Err(Violation("a second Hello")),
             (_, State::Greeting) => Err(Violation("something before Hello")),
             (Control::Admitted, State::Asked) => {
@@ -169,6 +175,10 @@ impl Session {
 
     /// The arbiter has chosen this connection: [`Verdict::Admit`].
     pub(crate) fn admit(&mut self, now: Instant) {
+        if self.state == State::Leaving {
+            // One of the two has said Goodbye meanwhile, after which nothing follows.
+            return;
+        }
         debug_assert_eq!(self.state, State::Met, "the arbiter chooses among connections whose Hello it has seen");
         self.admitted = true;
         match self.arbitrates {
@@ -234,7 +244,7 @@ impl Session {
         if std::mem::take(&mut self.admitted) {
             return Some(Control::Admitted);
         }
-        if self.state == State::Open
+        if (self.state == State::Open || (planted!(BeforeAdmitted) && self.state == State::Asked))
             && let Some(part) = self.told.next_part()
         {
             return Some(Control::Sockets(part));
@@ -291,7 +301,7 @@ impl Session {
 
     /// This end takes the connection for the link of the two nodes, and neither end has said goodbye.
     pub(crate) fn is_open(&self) -> bool {
-        self.state == State::Open
+        self.state == State::Open || (planted!(BeforeAdmitted) && self.state == State::Asked)
     }
 
     fn is_admitted(&self) -> bool {

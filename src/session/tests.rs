@@ -161,3 +161,28 @@ fn goodbye_is_last() {
     assert_eq!(heard[1], Heard::Goodbye("shut down".into()));
     assert!(!b.is_open());
 }
+
+#[test]
+fn what_was_under_way_when_a_node_left_is_no_breach() {
+    let now = Instant::now();
+    // Before the Hello of the other has come; and when it has chosen the connection meanwhile.
+    let (mut a, mut b) = (Session::new(now, true, hello(1, false, 0)), Session::new(now, false, hello(2, false, 0)));
+    let (from_a, from_b) = (frames(&mut a), frames(&mut b));
+    b.leave("shut down");
+    assert!(matches!(frames(&mut b)[..], [Control::Goodbye { .. }]));
+    for frame in from_a {
+        assert_eq!(b.handle_frame(now, frame), Ok(Heard::Nothing));
+    }
+    for frame in from_b {
+        a.handle_frame(now, frame).unwrap();
+    }
+    a.admit(now);
+    for frame in frames(&mut a) {
+        assert_eq!(b.handle_frame(now, frame), Ok(Heard::Nothing));
+    }
+    assert!(b.handle_frame(now, Control::Hello(hello(1, false, 0))).is_err(), "a second one is");
+    // This end has said Goodbye when its own arbiter turns to the connection.
+    b.admit(now);
+    assert_eq!(frames(&mut b), [], "nothing follows a Goodbye");
+    assert!(!b.is_open());
+}

@@ -90,8 +90,9 @@ impl<Id: Ord + Clone + fmt::Display> Books<Id> {
     pub(super) fn delivered(&mut self, now: Duration, id: &Id, to: Name, how: Delivered) {
         let Some(record) = self.known(id, now, || format!("is delivered to {to}")) else { return };
         record.steps.push((now, Step::Delivered(to.clone(), how)));
-        let first = record.hands.is_empty();
-        let higher = record.hands.iter().all(|hand| hand.attempt != how.attempt) && how.attempt > 0;
+        // A later attempt may be handed out while this one is still on its way.
+        let first = record.hands.iter().all(|hand| hand.attempt > how.attempt);
+        let once = record.hands.iter().all(|hand| hand.attempt != how.attempt) && how.attempt > 0;
         let mut failed: Vec<u32> = record.announced.clone();
         failed.extend(record.hands.iter().map(|hand| hand.attempt));
         failed.retain(|attempt| *attempt != how.attempt);
@@ -104,7 +105,7 @@ impl<Id: Ord + Clone + fmt::Display> Books<Id> {
         self.counts.attempts = self.counts.attempts.max(how.attempt);
         if !first && !how.redelivered {
             self.broken(REDELIVERED, id, format!("{to} is handed it as if for the first time"));
-        } else if !higher {
+        } else if !once {
             self.broken(ATTEMPT, id, format!("{to} is handed attempt {}", how.attempt));
         } else if how.failures as usize > failed.len() {
             let why = format!("{} failures, but {} earlier attempts were handed out", how.failures, failed.len());
@@ -276,8 +277,8 @@ impl fmt::Display for Time {
 
 const ACCEPTED_ONCE: &str = "a message is accepted once";
 const ACCEPTED: &str = "only what was accepted is delivered";
-const REDELIVERED: &str = "`redelivered` is false only for what no application was handed before";
-const ATTEMPT: &str = "an attempt is handed out once, and later ones are higher";
+const REDELIVERED: &str = "`redelivered` is false only for what no application was handed when it went out";
+const ATTEMPT: &str = "an attempt is handed out once";
 const FAILURES: &str = "a failure is counted only for what was handed out";
 const ONE_ANSWER: &str = "an answer is for a delivery, and each has one";
 const HANDLED: &str = "handled is only what an application has acknowledged, rejected only what one has rejected";

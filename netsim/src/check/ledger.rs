@@ -17,8 +17,8 @@ pub type Name = Arc<str>;
 ///
 /// - a message is accepted once
 /// - only what was accepted is delivered
-/// - `redelivered` is false only for what no application was handed before
-/// - an attempt is handed out once, and later ones are higher
+/// - `redelivered` is false only for what no application was handed when it went out
+/// - an attempt is handed out once
 /// - a failure is counted only for what was handed out
 /// - an answer is for a delivery, and each has one
 /// - handled is only what an application has acknowledged, rejected only what one has rejected
@@ -38,7 +38,7 @@ pub struct Delivered {
     pub attempt: u32,
     /// How often it has failed before.
     pub failures: u32,
-    /// False is a guarantee: no application has been handed it before.
+    /// False is a guarantee: no application had been handed it when it went out.
     pub redelivered: bool,
 }
 

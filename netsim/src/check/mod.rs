@@ -59,7 +59,8 @@ pub struct Violation {
 }
 
 impl Violation {
-    pub(crate) fn new(rule: &'static str, what: impl Into<String>) -> Self {
+    /// A rule of one's own, and how it was broken.
+    pub fn new(rule: &'static str, what: impl Into<String>) -> Self {
         Self { rule, what: what.into(), history: Vec::new() }
     }
 

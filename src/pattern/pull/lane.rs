@@ -155,6 +155,9 @@ impl LaneEnd for PullLane {
         lane.over.store(true, Release);
         lane.inbox.withdraw(lane.key);
         let mut work = lock(&lane.work);
+        if planted!(HalfFrameWhole) {
+            work.take_half(lane);
+        }
         // What is in hand may still be answered: it is told over the next lane to the same socket; so is what was answered
         // and not written. What was written on a link that had ended unnoticed is not told again: that work is done twice,
         // as work is whose answer was on its way.
@@ -181,7 +184,7 @@ impl LaneEnd for PullLane {
         control.counts.add(&counts);
         control.lanes.remove(&lane.key);
         drop((control, work));
-        if lane.gated {
+        if lane.gated && !planted!(LostLaneAsksNobody) {
             // What was announced over it does not come: others have something, perhaps.
             lane.inbox.announce();
         }
@@ -201,7 +204,7 @@ impl Work {
             return Err(Violation("the sender has spent more credit than it had"));
         }
         lane.received.store(self.splitter.received(), Release);
-        if lane.gated && !self.draining {
+        if lane.gated && !self.draining && !planted!(GateOpen) {
             if !draft.entries.is_empty() {
                 self.held.push_back(draft);
                 lane.inbox.announce();
@@ -228,6 +231,19 @@ impl Work {
         }
         lane.inbox.publish(batch);
     }
+
+    /// The planted bug: what has arrived of a frame is handed out as if it were all of it.
+    #[cfg(any(test, feature = "planted"))]
+    fn take_half(&mut self, lane: &Arc<LaneIn>) {
+        let mut draft = self.splitter.draft(Default::default());
+        if self.splitter.complete(&mut draft) {
+            let batch = Arc::new(Batch::new(draft, self.next_number, lane.clone()));
+            lane.inbox.publish(batch);
+        }
+    }
+
+    #[cfg(not(any(test, feature = "planted")))]
+    fn take_half(&mut self, _: &Arc<LaneIn>) {}
 
     /// Gated: what the pusher has heard of may be handed out.
     fn heard(&mut self, lane: &Arc<LaneIn>, total: u64) -> Result<(), Violation> {
@@ -281,6 +297,19 @@ impl LaneIn {
         // In this order: what is heard was asked for before, so the difference is never below zero.
         let heard = self.heard.load(Acquire);
         self.asked.load(Acquire) - heard
+    }
+
+    /// The credit in messages, and how many are answered, in total.
+    #[cfg(test)]
+    pub(crate) fn window(&self) -> (u64, u64) {
+        let work = lock(&self.work);
+        (work.credit, work.answered)
+    }
+
+    /// Its carrier has said that it is over.
+    #[cfg(test)]
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Acquire)
     }
 
     /// Has the writer look.

@@ -174,6 +174,22 @@ fn headers_that_lie_are_a_violation() {
 }
 
 #[test]
+fn who_waits_has_another_lane_asked_when_the_first_is_lost() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lanes = [open(&inbox, 7, true), open(&inbox, 8, true)];
+    let is_asked = |lane: &PullLane| said(lane).first() == Some(&to_sender::TAKEN);
+    for lane in &lanes {
+        hears(lane, message(b"job")).unwrap();
+        said(lane);
+    }
+    let mut ticket = Ticket::default();
+    assert!(inbox.poll_claim(&mut ticket, &mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(lanes.each_ref().map(is_asked), [true, false]);
+    lanes[0].closed(Instant::now());
+    assert!(is_asked(&lanes[1]), "the receiver still waits, and this one has a message");
+}
+
+#[test]
 fn sequences_stay_within_what_can_be_answered() {
     let inbox = Inbox::new(None, MAX_MESSAGE);
     let most = [0xc0 | 0x3f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];

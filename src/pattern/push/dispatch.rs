@@ -41,7 +41,7 @@ impl Flight {
             }
             let lane = self.lanes.get_mut(&key).expect("just chosen");
             let (credit, bytes) = (lane.available(), lane.credit.bytes - lane.sent.bytes);
-            if !self.ready.is_empty() {
+            if !self.ready.is_empty() && !(planted!(RequeuedAtBack) && !self.segments.is_empty()) {
                 self.send_again(key, credit.min(AGAIN_RUN as u64), bytes);
             } else if let Some(mut segment) = self.segments.pop_front() {
                 let share = if able > 1 { self.share.max(1) } else { u64::MAX };
@@ -117,7 +117,7 @@ impl Flight {
         while (sequences.len() as u64) < most && sum < bytes {
             let Some(sequence) = self.ready.pop_first() else { break };
             let message = self.returned.get_mut(&sequence).expect("what is ready came back");
-            message.attempt = message.attempt.saturating_add(1);
+            message.attempt = message.attempt.saturating_add(u32::from(!planted!(AttemptNotRaised)));
             message.place = Place::InFlight(key, lane.sent.messages);
             sum += message.content.size() as u64;
             lane.send_returned(sequence, message);

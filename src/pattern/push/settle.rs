@@ -47,6 +47,9 @@ impl Flight {
     }
 
     pub(super) fn tell(&mut self, sequence: u64, outcome: Outcome) {
+        if planted!(MissedSettling) && matches!(outcome, Outcome::Rejected(_)) {
+            return;
+        }
         if self.tracked.remove(&sequence) {
             self.effects.settled.push((sequence, outcome));
         }
@@ -73,7 +76,7 @@ impl Flight {
             self.returned.insert(sequence, message);
         }
         let Some(message) = self.returned.get_mut(&sequence) else { return };
-        message.redelivered |= back.handed;
+        message.redelivered |= back.handed && !planted!(RedeliveredForgotten);
         if back.failed {
             message.failures = message.failures.saturating_add(1);
         }
@@ -91,7 +94,7 @@ impl Flight {
             0 => Duration::ZERO,
             failures => BACKOFF[(failures as usize - 1).min(BACKOFF.len() - 1)],
         });
-        if delay.is_zero() || !back.failed {
+        if delay.is_zero() || !back.failed || planted!(DelayIgnored) {
             message.place = Place::Ready;
             self.ready.insert(sequence);
         } else {
@@ -134,7 +137,7 @@ impl Flight {
         let wants_taken = self.wants_taken();
         // What had come back before the lane took it goes by its record, what went out for the first time gets one.
         let back = |flight: &mut Self, position: u64, sequence: u64, fresh: Option<Content>| {
-            let handed = !wants_taken || position < lane.taken;
+            let handed = !wants_taken || position < lane.taken || planted!(FailureOfTheUnhanded);
             let failed = wants_taken && handed;
             let back = Back { failed, handed, may_answer: handed, delay: failed.then_some(Duration::ZERO) };
             flight.come_back(lane.peer.node, sequence, fresh, back, now);

@@ -238,7 +238,7 @@ impl Core {
             return None;
         }
         let accepted = lock(&self.intake.0).accept(message).ok()?;
-        if accepted.wake {
+        if accepted.wake && !planted!(SendWakesNobody) {
             self.work.notify_one();
         }
         Some(accepted.sequence)

@@ -1,0 +1,119 @@
+//! Seeds: a thousand fixed ones, some fresh ones, and those that have found something once.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::time::Instant;
+
+use netsim::check::{TRAPS, sometimes};
+
+use super::world::World;
+use super::{Failure, Outcome, run};
+use crate::planted::{Bug, plant, uproot};
+
+/// Runs one seed; what is wrong comes with the command that shows it again.
+fn hold(seed: u64) -> Outcome {
+    match std::panic::catch_unwind(AssertUnwindSafe(|| run(seed))) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) => panic!("seed {seed} {failure}\n{}", again(seed)),
+        Err(_) => panic!("seed {seed} has panicked\n{}", again(seed)),
+    }
+}
+
+fn again(seed: u64) -> String {
+    format!("again, with its log: NETSIM_SEED={seed} cargo test --lib sim::tests::one_seed -- --ignored --nocapture")
+}
+
+/// How many seeds: `NETSIM_SEEDS`, or as many as an ordinary run has.
+fn count(ordinary: u64) -> u64 {
+    std::env::var("NETSIM_SEEDS").map_or(ordinary, |count| count.parse().expect("NETSIM_SEEDS is a number"))
+}
+
+#[test]
+fn fixed_seeds_hold_and_meet_every_trap() {
+    sometimes::take();
+    for seed in 0..1000 {
+        hold(seed);
+    }
+    let visits = sometimes::take();
+    for (what, count) in visits.iter() {
+        println!("{count:>8} {what}");
+    }
+    let pure = TRAPS.iter().filter(|trap| trap.pure).map(|trap| trap.name);
+    assert_eq!(visits.missing(pure), Vec::<&str>::new(), "a trap that no seed meets");
+}
+
+#[test]
+fn fresh_seeds_hold() {
+    let count = count(1000);
+    let first = std::env::var("NETSIM_SEED").map_or_else(
+        |_| std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0) >> 8,
+        |seed| seed.parse().expect("NETSIM_SEED is a number"),
+    );
+    println!("seeds {first} to {}", first + count - 1);
+    let (next, events, began) = (AtomicU64::new(first), AtomicU64::new(0), Instant::now());
+    let threads = std::env::var("NETSIM_THREADS").map_or(1, |count| count.parse().expect("a number"));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    events.fetch_add(hold(seed).events, Relaxed);
+                }
+            });
+        }
+    });
+    let (time, events) = (began.elapsed(), events.load(Relaxed));
+    println!(
+        "{count} seeds in {time:.2?}: {:.0} a second, {} events each",
+        count as f64 / time.as_secs_f64(),
+        events / count
+    );
+}
+
+#[test]
+fn the_same_seed_does_the_same() {
+    for seed in 0..20 {
+        assert_eq!(hold(seed), hold(seed));
+    }
+    assert_ne!(hold(1).hash, hold(2).hash);
+}
+
+/// Shows one seed with all that happens: `NETSIM_SEED=7 cargo test --lib sim::tests::one_seed -- --ignored --nocapture`.
+#[test]
+#[ignore = "shows the seed of NETSIM_SEED with all that happens"]
+fn one_seed() {
+    let seed = std::env::var("NETSIM_SEED").expect("NETSIM_SEED says which");
+    let seed: u64 = seed.parse().expect("NETSIM_SEED is a number");
+    let world = World::new(seed, true);
+    let failure: Option<Failure> = world.run().err();
+    if let Some(failure) = failure {
+        panic!("seed {seed}\n{failure}");
+    }
+}
+
+/// Each bug that the pure rooms can have is found, and how soon; the table in `docs/testing.md` is printed by this.
+#[test]
+fn each_planted_bug_is_found() {
+    let mut missed = Vec::new();
+    for bug in Bug::ALL.iter().filter(|bug| !ELSEWHERE.contains(bug)) {
+        plant(*bug);
+        let found = (0..500).find_map(|seed| match std::panic::catch_unwind(|| run(seed)) {
+            Ok(Ok(_)) => None,
+            Ok(Err(failure)) => Some((seed, failure.violation.rule())),
+            Err(_) => Some((seed, "a broken invariant panics")),
+        });
+        uproot();
+        match found {
+            Some((seed, rule)) => println!("| `{bug:?}` | {} | {} | {rule} |", bug.what(), seed + 1),
+            None => missed.push(*bug),
+        }
+    }
+    assert_eq!(missed, [], "no seed finds these");
+    hold(0);
+}
+
+/// These live in the rooms around; netsim's tests look for them.
+const ELSEWHERE: &[Bug] = &[Bug::CarrierTellsNobody, Bug::LaneLossUnnoticed, Bug::SendWakesNobody];
