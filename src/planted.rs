@@ -70,7 +70,6 @@ mod switches {
         IncarnationIgnored: "the present life of a peer is refused for a link with an earlier one",
         LateFromAnybody: "a late answer counts from a node that was never given the message",
         LivenessBlind: "a silent peer is never given up",
-        LostLaneAsksNobody: "receivers keep waiting for what a lost lane was asked for, while others have work",
         MissedSettling: "who waits for a message is not told that it was rejected",
         RedeliveredForgotten: "what was handed out goes out again as if for the first time",
         RequeuedAtBack: "what came back waits behind everything else",

@@ -1,7 +1,7 @@
 //! `prefetch(n)`: at most n unfinished messages wait at a worker, in total over all pushers.
 //!
-//! A slot is granted to one lane at a time, round-robin over the lanes that say they have work waiting. It is taken from
-//! the grant on, and free again when its message is answered, when the lane waives it, or when the lane is over.
+//! A slot is granted to one lane at a time, round-robin over the lanes that say they have work waiting: to the one of them
+//! whose last grant is the longest ago. It is taken from the grant on, and free again when its message is answered, when the lane waives it, or when the lane is over.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,7 +12,7 @@ pub(crate) struct Slots {
     total: u64,
     taken: u64,
     lanes: BTreeMap<LaneKey, Lane>,
-    /// Lanes whose pushers have work waiting, the next to be served first.
+    /// All lanes, the one whose last grant is the longest ago first. Who has nothing waiting for a moment keeps its place.
     ring: VecDeque<LaneKey>,
     /// No slot is granted any more.
     closed: bool,
@@ -36,6 +36,7 @@ impl Slots {
 
     pub(crate) fn open(&mut self, lane: LaneKey) {
         self.lanes.insert(lane, Lane::default());
+        self.ring.push_back(lane);
     }
 
     /// The lane is over: whatever it had taken is free.
@@ -44,7 +45,7 @@ impl Slots {
             if !planted!(CreditLeak) {
                 self.taken -= gone.granted - gone.waived - gone.answered;
             }
-            self.ring.retain(|waiting| *waiting != lane);
+            self.ring.retain(|other| *other != lane);
         }
     }
 
@@ -55,15 +56,8 @@ impl Slots {
 
     /// The pusher says whether work waits for this lane.
     pub(crate) fn waiting(&mut self, key: LaneKey, waiting: bool) {
-        let Some(lane) = self.lanes.get_mut(&key) else { return };
-        if lane.waiting == waiting {
-            return;
-        }
-        lane.waiting = waiting;
-        if waiting {
-            self.ring.push_back(key);
-        } else {
-            self.ring.retain(|other| *other != key);
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.waiting = waiting;
         }
     }
 
@@ -99,11 +93,11 @@ impl Slots {
     pub(crate) fn grant(&mut self) -> BTreeMap<LaneKey, u64> {
         let mut granted = BTreeMap::new();
         while self.taken < self.total && !self.closed {
-            let Some(key) = self.ring.pop_front() else { break };
-            if planted!(GrantStarves) {
-                self.ring.push_front(key)
-            } else {
-                self.ring.push_back(key)
+            let Some(place) = self.ring.iter().position(|key| self.lanes[key].waiting) else { break };
+            let key = self.ring[place];
+            if !planted!(GrantStarves) {
+                self.ring.remove(place);
+                self.ring.push_back(key);
             }
             let lane = self.lanes.get_mut(&key).expect("a lane in the ring is open");
             lane.granted += 1;
@@ -136,6 +130,20 @@ mod tests {
         assert_eq!(granted(&mut slots), [(3, 1)]);
         slots.answered(3, 1);
         assert_eq!(granted(&mut slots), [(1, 2)]);
+    }
+
+    #[test]
+    fn who_has_nothing_waiting_for_a_moment_keeps_its_place() {
+        let mut slots = Slots::new(1);
+        (1..=2).for_each(|lane| slots.open(lane));
+        slots.waiting(1, true);
+        slots.waiting(2, true);
+        assert_eq!(granted(&mut slots), [(1, 1)]);
+        // Its last message was sent elsewhere, and another one has come.
+        slots.waiting(2, false);
+        slots.waiting(2, true);
+        slots.answered(1, 1);
+        assert_eq!(granted(&mut slots), [(2, 1)]);
     }
 
     #[test]
@@ -195,7 +203,7 @@ mod tests {
                 let taken: u64 = slots.lanes.values().map(|lane| lane.granted - lane.waived - lane.answered).sum();
                 prop_assert_eq!(slots.taken, taken);
                 prop_assert!(taken <= total);
-                prop_assert!(taken == total || slots.ring.is_empty(), "a free slot and a waiting lane do not last");
+                prop_assert!(taken == total || !slots.lanes.values().any(|lane| lane.waiting), "a free slot and a waiting lane do not last");
             }
         }
     }

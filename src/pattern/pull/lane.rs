@@ -184,7 +184,7 @@ impl LaneEnd for PullLane {
         control.counts.add(&counts);
         control.lanes.remove(&lane.key);
         drop((control, work));
-        if lane.gated && !planted!(LostLaneAsksNobody) {
+        if lane.gated {
             // What was announced over it does not come: others have something, perhaps.
             lane.inbox.announce();
         }
