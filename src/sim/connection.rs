@@ -98,7 +98,12 @@ impl World {
             return Ok(());
         }
         let state = &mut own.peers[peer];
-        if state.next_dial != self.now || state.arbiter.link().is_some() || state.gone {
+        // A host that stood still comes to it later.
+        if state.next_dial > self.now {
+            return Ok(());
+        }
+        state.next_dial = Time::MAX;
+        if state.arbiter.link().is_some() || state.gone {
             return Ok(());
         }
         if state.dialling || self.has_connection(host, peer) {

@@ -27,6 +27,7 @@ pub(crate) struct HostId(pub(super) u16);
 
 impl HostId {
     /// The host that was made after so many others.
+    #[cfg(feature = "mesh")]
     pub(crate) fn nth(index: usize) -> Self {
         Self(index.try_into().expect("at most 65,536 hosts"))
     }
