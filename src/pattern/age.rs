@@ -103,6 +103,22 @@ mod tests {
         assert_eq!(ages.age(start + ms(9_500), 3), ms(500));
     }
 
+    #[test]
+    fn who_is_behind_for_long_keeps_few_notes_and_knows_the_age_of_each_message() {
+        let start = Instant::now();
+        let mut ages = Ages::default();
+        let seconds = 3600;
+        for second in 0..seconds {
+            ages.note(start + ms(second * 1000), second + 1, 0);
+            assert!(ages.notes.len() <= NOTES);
+        }
+        let now = start + ms(seconds * 1000);
+        for sequence in 0..seconds {
+            let (real, told) = (ms((seconds - sequence) * 1000), ages.age(now, sequence));
+            assert!(told >= real && told <= real + ms(seconds * 1000) / 32, "{sequence}: {told:?} for {real:?}");
+        }
+    }
+
     proptest! {
         /// Messages come and are settled at random; the oldest is never told younger than it is by more than the
         /// resolution, and never older by more than that and a 64th of the time that the socket has been behind.

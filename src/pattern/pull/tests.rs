@@ -377,3 +377,33 @@ fn one_receiver_has_one_message_announced_over_all_lanes() {
     hears(second, heard).unwrap();
     assert!(inbox.poll_claim(&mut ticket, &mut cx).is_ready());
 }
+
+#[test]
+fn reasons_and_delays_are_told_with_their_answers() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lane = open(&inbox, 7, false);
+    generous(&lane);
+    hears(&lane, message(b"job").repeat(3)).unwrap();
+    let answer = |detail, state| {
+        let (batch, index) = claim(&inbox);
+        batch.answer_with(index, state, detail);
+    };
+    answer(Detail::Reason("no".into()), State::Rejected);
+    // Two bytes a letter, and one before them: the limit is within a letter.
+    answer(Detail::Reason(format!("x{}", "ä".repeat(1000))), State::Rejected);
+    answer(Detail::Delay(Duration::from_millis(1234)), State::Nacked);
+    let (mut bytes, mut heard) = (BytesMut::from(&said(&lane)[..]), Vec::new());
+    frame::answers(&mut bytes, |kind, payload| {
+        heard.push((kind, payload.to_vec()));
+        Ok(())
+    })
+    .unwrap();
+    let reject = |position: u64, reason: &str| {
+        let mut payload = Payload::of(&[position]).0;
+        payload.extend_from_slice(reason.as_bytes());
+        (to_sender::REJECT, payload.to_vec())
+    };
+    assert!(heard.contains(&reject(0, "no")), "{heard:?}");
+    assert!(heard.contains(&reject(1, &format!("x{}", "ä".repeat(511)))), "as much as fits of whole letters");
+    assert!(heard.contains(&(to_sender::NACK, Payload::of(&[1235, 2, 1]).0.to_vec())), "{heard:?}");
+}

@@ -168,3 +168,43 @@ fn what_was_not_written_cannot_be_answered() {
     assert!(pusher.hear(key, to_sender::ACK, &[u64::MAX >> 2, u64::MAX >> 2]).is_err());
     assert_eq!(pusher.flight.in_flight(), 0);
 }
+
+#[test]
+fn a_failed_message_waits_longer_each_time() {
+    let mut pusher = Pusher::new(None);
+    let key = pusher.open(false);
+    pusher.hear(key, to_sender::CREDIT, &[100, 1000]).unwrap();
+    pusher.send(1);
+    pusher.written(key);
+    for (position, wait) in (0..).zip([0, 10, 100, 1_000, 5_000, 30_000, 30_000]) {
+        pusher.hear(key, to_sender::NACK, &[0, position, 1]).unwrap();
+        pusher.turn();
+        let due = (wait > 0).then(|| pusher.now + Duration::from_millis(wait));
+        assert_eq!(pusher.flight.next_due(), due, "after {} failures", position + 1);
+        if let Some(due) = due {
+            pusher.now = due - Duration::from_millis(1);
+            pusher.turn();
+            assert_eq!(pusher.flight.in_flight(), 0, "before its time");
+            pusher.now = due;
+            pusher.turn();
+        }
+        assert_eq!((pusher.flight.in_flight(), pusher.flight.next_due()), (1, None));
+        pusher.written(key);
+    }
+}
+
+#[test]
+fn what_goes_out_again_keeps_to_the_credit_in_bytes() {
+    let mut pusher = Pusher::new(None);
+    let first = pusher.open(false);
+    pusher.hear(first, to_sender::CREDIT, &[100, 1000]).unwrap();
+    for _ in 0..3 {
+        let _ = lock(&pusher.intake).accept(&NewMessage::from(vec![0; 60])).unwrap();
+    }
+    pusher.turn();
+    pusher.flight.close_lane(first, pusher.now);
+    let second = pusher.open(false);
+    pusher.hear(second, to_sender::CREDIT, &[100, 100]).unwrap();
+    pusher.turn();
+    assert_eq!(pusher.flight.in_flight(), 2, "the last one may pass the end of it, as it cannot be divided");
+}

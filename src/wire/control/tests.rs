@@ -320,6 +320,54 @@ fn nesting_and_elements_stop_at_their_limits() {
 }
 
 #[test]
+fn each_kind_of_value_is_as_long_as_it_says() {
+    for (head, rest) in [
+        (&[0x7f][..], 0),
+        (&[0xc0], 0),
+        (&[0xe0], 0),
+        (&[0xa2], 2),
+        (&[0xcc], 1),
+        (&[0xd0], 1),
+        (&[0xcd], 2),
+        (&[0xd1], 2),
+        (&[0xca], 4),
+        (&[0xce], 4),
+        (&[0xd2], 4),
+        (&[0xcb], 8),
+        (&[0xcf], 8),
+        (&[0xd3], 8),
+        (&[0xc4, 3], 3),
+        (&[0xd9, 3], 3),
+        (&[0xc5, 1, 0], 256),
+        (&[0xda, 1, 0], 256),
+        (&[0xc6, 0, 1, 0, 1], 65_537),
+        (&[0xdb, 0, 1, 0, 1], 65_537),
+        // Extensions, with their type.
+        (&[0xc7, 3], 4),
+        (&[0xc8, 1, 0], 257),
+        (&[0xc9, 0, 1, 0, 1], 65_538),
+        (&[0xd4], 2),
+        (&[0xd5], 3),
+        (&[0xd6], 5),
+        (&[0xd7], 9),
+        (&[0xd8], 17),
+        // Values of one byte each; a pair is two.
+        (&[0x92], 2),
+        (&[0x82], 4),
+        (&[0xdc, 0, 3], 3),
+        (&[0xdd, 0, 0, 0, 3], 3),
+        (&[0xde, 0, 3], 6),
+        (&[0xdf, 0, 0, 0, 3], 6),
+    ] {
+        let whole = [&[0x81, 0xa1, b'x'][..], head, &vec![0; rest]].concat();
+        assert!(scan::scan(&whole).is_ok(), "{head:x?}");
+        assert!(scan::scan(&whole[..whole.len() - 1]).is_err(), "{head:x?} is cut short");
+        assert!(scan::scan(&[&whole[..], &[0]].concat()).is_err(), "{head:x?} and something more");
+    }
+    assert!(scan::scan(&[0x81, 0xa1, b'x', 0xc1]).is_err());
+}
+
+#[test]
 fn announced_lengths_cost_nothing() {
     for bytes in [
         &[0xdf, 0xff, 0xff, 0xff, 0xff][..],
