@@ -191,7 +191,8 @@ impl State {
         self.connections.values().map(|connected| connected.peer).collect()
     }
 
-    /// Until each source has finished its first pass, and each candidate is open or was tried in vain.
+    /// Until each source has finished its first pass, and each candidate is open or was tried in vain. Of two connections
+    /// with the same peer one comes to nothing, which says nothing about the other.
     pub(super) fn is_settled(&self) -> bool {
         if !self.sources.iter().all(|source| source.first_pass) {
             return false;
@@ -199,7 +200,7 @@ impl State {
         let open = self.connections.values().filter(|connected| connected.session.knows_sockets());
         let (connected, open) = (self.connected(), open.map(|connected| connected.peer).collect::<BTreeSet<_>>());
         self.peers.iter().all(|(node, peer)| {
-            open.contains(node) || peer.pace.has_failed() || !connected.contains(node) && peer.is_nowhere()
+            open.contains(node) || !connected.contains(node) && (peer.pace.has_failed() || peer.is_nowhere())
         }) && self.addresses.values().all(|address| address.node.is_some() || address.pace.has_failed())
     }
 
