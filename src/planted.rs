@@ -80,7 +80,6 @@ mod switches {
         // These live in the rooms around: only real nodes meet them.
         CarrierTellsNobody: "the end of a lane is not told that its carrier is gone",
         LaneLossUnnoticed: "a pusher keeps what is in flight on a lane that is lost",
-        SendWakesNobody: "a message that is sent does not wake the socket",
     }
 
     thread_local! {

@@ -14,7 +14,7 @@ use netsim::{Host, Link, Sim};
 use node::join;
 
 /// What the pure depth does not reach.
-const WHOLE: &[Bug] = &[Bug::CarrierTellsNobody, Bug::LaneLossUnnoticed, Bug::SendWakesNobody];
+const WHOLE: &[Bug] = &[Bug::CarrierTellsNobody, Bug::LaneLossUnnoticed];
 const SEEDS: u64 = 20;
 const MESSAGES: u32 = 60;
 

@@ -347,7 +347,7 @@ impl World {
             Heard::Hello(hello) => {
                 let arbiter = &mut self.hosts[host].peers[peer].arbiter;
                 let old = arbiter.incarnation().filter(|old| *old != hello.incarnation);
-                let live = old.and(arbiter.link());
+                let live = old.and_then(|_| arbiter.link());
                 arbiter.handle_hello(now, id, &hello);
                 if let Some(link) = live.filter(|_| hello.incarnation == self.hosts[peer].incarnation()) {
                     let other = &self.connections[link.0 as usize].ends;

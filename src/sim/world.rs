@@ -89,7 +89,7 @@ impl World {
             world.queue.at(300 * MS, Event::Lie(0));
         }
         world.queue.at(world.plan.calm, Event::Calm);
-        let plan = logged.then(|| format!("{:?}", world.plan)).unwrap_or_default();
+        let plan = if logged { format!("{:?}", world.plan) } else { String::new() };
         world.note(|| plan);
         world
     }

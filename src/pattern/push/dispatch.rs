@@ -41,7 +41,7 @@ impl Flight {
             }
             let lane = self.lanes.get_mut(&key).expect("just chosen");
             let (credit, bytes) = (lane.available(), lane.credit.bytes - lane.sent.bytes);
-            if !self.ready.is_empty() && !(planted!(RequeuedAtBack) && !self.segments.is_empty()) {
+            if !self.ready.is_empty() && (!planted!(RequeuedAtBack) || self.segments.is_empty()) {
                 self.send_again(key, credit.min(AGAIN_RUN as u64), bytes);
             } else if let Some(mut segment) = self.segments.pop_front() {
                 let share = if able > 1 { self.share.max(1) } else { u64::MAX };

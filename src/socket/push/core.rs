@@ -238,7 +238,7 @@ impl Core {
             return None;
         }
         let accepted = lock(&self.intake.0).accept(message).ok()?;
-        if accepted.wake && !planted!(SendWakesNobody) {
+        if accepted.wake {
             self.work.notify_one();
         }
         Some(accepted.sequence)
@@ -250,7 +250,7 @@ impl Core {
         let accepted = lock(&self.intake.0).accept(message);
         match accepted {
             Ok(accepted) => {
-                if accepted.wake && !planted!(SendWakesNobody) {
+                if accepted.wake {
                     self.work.notify_one();
                 }
                 Ok(accepted.sequence)
