@@ -32,6 +32,7 @@ pub(super) struct End {
     received: u64,
     /// The peer's transport will acknowledge what has arrived there.
     ack_due: bool,
+    acked_at: Time,
     /// The peer has said Admitted.
     pub(super) admitted: bool,
     adopted_at: Time,
@@ -124,6 +125,7 @@ impl World {
             buffer: BytesMut::new(),
             received: 0,
             ack_due: false,
+            acked_at: 0,
             admitted: false,
             adopted_at: 0,
             over_at: 0,
@@ -288,7 +290,10 @@ impl World {
         }
         self.connections[connection].ends[end].received += 1;
         self.connections[connection].ends[end].heard_at = self.now;
-        if !std::mem::replace(&mut self.connections[connection].ends[1 - end].ack_due, true) {
+        // What arrives within a moment is acknowledged together.
+        let sender = &mut self.connections[connection].ends[1 - end];
+        if self.now >= sender.acked_at + 20 * MS && !std::mem::replace(&mut sender.ack_due, true) {
+            sender.acked_at = self.now;
             let at = self.now + self.delay(host, other);
             self.queue.at(at, Event::Heard(connection, 1 - end));
         }

@@ -32,11 +32,12 @@ impl Order {
 }
 
 /// Holds that of those who wait for the slots of one receiver none is passed over: "while one waits, no other gets more
-/// than three slots": one is what a round-robin gives, and who stops waiting
-/// for a moment between two looks begins anew.
+/// than one slot more than twice as many as there are". A round-robin gives each one in turn; but who stops waiting for a
+/// moment between two looks may miss all that are free then.
 #[derive(Debug, Clone, Default)]
 pub struct Fair {
     who: String,
+    slots: u64,
     lanes: BTreeMap<u64, Waiting>,
 }
 
@@ -49,9 +50,9 @@ struct Waiting {
 }
 
 impl Fair {
-    /// No lanes.
-    pub fn new(who: impl Into<String>) -> Self {
-        Self { who: who.into(), lanes: BTreeMap::new() }
+    /// No lanes, at a receiver with so many slots.
+    pub fn new(who: impl Into<String>, slots: u64) -> Self {
+        Self { who: who.into(), slots, lanes: BTreeMap::new() }
     }
 
     /// What the receiver has granted to each of its lanes, in total, and whether that one waits.
@@ -78,7 +79,7 @@ impl Fair {
             for (other, more) in got.iter().filter(|(other, _)| *other != lane) {
                 let passed = before.passed.entry(*other).or_default();
                 *passed += more;
-                if *passed > 3 {
+                if *passed > 2 * self.slots + 1 {
                     let what = format!("{}: lane {lane} waits, and lane {other} got {passed} slots", self.who);
                     return Err(Violation::new(PASSED_OVER, what));
                 }
