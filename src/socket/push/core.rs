@@ -250,7 +250,7 @@ impl Core {
         let accepted = lock(&self.intake.0).accept(message);
         match accepted {
             Ok(accepted) => {
-                if accepted.wake {
+                if accepted.wake && !planted!(SendWakesNobody) {
                     self.work.notify_one();
                 }
                 Ok(accepted.sequence)
