@@ -286,7 +286,7 @@ impl World {
         let receivers = (0..role.receivers as usize)
             .map(|nth| Receiver::new(self.queue.sleeper(Event::Receive(host, life, nth))))
             .collect();
-        let fair = Fair::new(format!("h{host}"));
+        let fair = Fair::new(format!("h{host}"), role.prefetch.unwrap_or(0));
         self.left.memory(format!("inbox of h{host}, life {life}"), &Arc::downgrade(&inbox));
         self.hosts[host].pull = Some(PullSocket { socket, inbox, receivers, fair, prefetch: role.prefetch });
         for receiver in 0..role.receivers as usize {

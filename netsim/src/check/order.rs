@@ -31,11 +31,13 @@ impl Order {
     }
 }
 
-/// Holds that of those who wait for the slots of one receiver none is passed over: while one waits, no other gets more than
-/// sixteen. One is what a round-robin gives; who stops waiting for a moment is looked past, which is not always seen.
+/// Holds that of those who wait for the slots of one receiver none is passed over: "while one waits, no other gets more
+/// than one slot more than twice as many as there are". A round-robin gives each one in turn; but who stops waiting for a
+/// moment between two looks may miss all that are free then.
 #[derive(Debug, Clone, Default)]
 pub struct Fair {
     who: String,
+    slots: u64,
     lanes: BTreeMap<u64, Waiting>,
 }
 
@@ -48,9 +50,9 @@ struct Waiting {
 }
 
 impl Fair {
-    /// No lanes.
-    pub fn new(who: impl Into<String>) -> Self {
-        Self { who: who.into(), lanes: BTreeMap::new() }
+    /// No lanes, at a receiver with so many slots.
+    pub fn new(who: impl Into<String>, slots: u64) -> Self {
+        Self { who: who.into(), slots, lanes: BTreeMap::new() }
     }
 
     /// What the receiver has granted to each of its lanes, in total, and whether that one waits.
@@ -77,7 +79,7 @@ impl Fair {
             for (other, more) in got.iter().filter(|(other, _)| *other != lane) {
                 let passed = before.passed.entry(*other).or_default();
                 *passed += more;
-                if *passed > PASSED_OVER_MOST {
+                if *passed > 2 * self.slots + 1 {
                     let what = format!("{}: lane {lane} waits, and lane {other} got {passed} slots", self.who);
                     return Err(Violation::new(PASSED_OVER, what));
                 }
@@ -87,8 +89,5 @@ impl Fair {
     }
 }
 
-/// So many slots another lane may get meanwhile: who has nothing waiting for a moment is looked past, and whoever tells of
-/// it does not see each such moment.
-const PASSED_OVER_MOST: u64 = 16;
 const IN_ORDER: &str = "what goes out for the first time keeps its order";
 const PASSED_OVER: &str = "who waits for a slot is not passed over";

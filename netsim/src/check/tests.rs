@@ -190,7 +190,7 @@ fn credit_is_conserved() {
 
 #[test]
 fn who_is_passed_over_is_seen() {
-    let mut fair = Fair::new("worker");
+    let mut fair = Fair::new("worker", 1);
     fair.granted([(1, 1, true), (2, 0, true)]).unwrap();
     fair.granted([(1, 2, true), (2, 0, true)]).unwrap();
     fair.granted([(1, 2, true), (2, 1, true)]).unwrap();
