@@ -216,13 +216,20 @@ impl World {
             while !self.hands.is_empty() {
                 self.take(Step::Ack);
             }
-            if self.pushers.iter().all(|pusher| lock(&pusher.intake).used().messages == 0) {
+            if self.is_idle() {
                 break;
             }
         }
         for pusher in &self.pushers {
             assert_eq!(pusher.flight.counts.handled, u64::from(pusher.sent), "a slot is stuck");
         }
+        assert!(self.is_idle(), "a slot is taken for nothing");
+    }
+
+    /// Nothing is owed, and no slot is taken.
+    fn is_idle(&self) -> bool {
+        let slots = format!("{:?}", lock(&self.inbox.shared).slots);
+        slots.contains("taken: 0,") && self.pushers.iter().all(|pusher| lock(&pusher.intake).used().messages == 0)
     }
 
     /// Two states of one fingerprint go on alike.
