@@ -171,12 +171,12 @@ impl Hall {
         let connected = state.connected();
         for (node, peer) in &mut state.peers {
             if !connected.contains(node) && !peer.proven.is_empty() {
-                peer.pace.hurry(now, first_dial(self.id, *node, now));
+                peer.pace.hasten(now, first_dial(self.id, *node, now));
             }
         }
         for address in state.addresses.values_mut() {
             if address.node.is_some_and(|node| !connected.contains(&node)) {
-                address.pace.hurry(now, now);
+                address.pace.hasten(now, now);
             }
         }
     }

@@ -78,11 +78,20 @@ impl Pace {
         self.failed > 0
     }
 
-    /// The link was lost, or others came back: dial afresh, from this time on. Not sooner than [`CALM`] after the last
+    /// The link was lost: dial afresh, from this time on. Not sooner than [`CALM`] after the last
     /// dial: a peer that closes each link as soon as it is open would be dialled in a loop.
     pub(super) fn hurry(&mut self, now: Instant, first: Instant) {
         self.lost = Some(now);
         self.next = self.begun.map_or(first, |begun| first.max(begun + CALM));
+    }
+
+    /// Others that were lost are back, and so may be this one: dialled from this time on, if not sooner anyway. A dial that
+    /// is under way may have begun before, and what it has sent be lost.
+    pub(super) fn hasten(&mut self, now: Instant, first: Instant) {
+        let next = self.next;
+        self.hurry(now, first);
+        self.next = self.next.min(next);
+        self.overlaps = true;
     }
 
     /// It is somewhere else now: dial there from this time on, whatever dials of before are still under way.
@@ -173,6 +182,30 @@ mod tests {
         }
         assert_eq!(most, 2);
         assert_eq!(under_way.len(), 1, "in the end it is one again");
+    }
+
+    #[test]
+    fn a_sign_that_others_are_back_delays_no_dial() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.hurry(start, start);
+        pace.begin(start, 1, false, 0);
+        pace.end(false);
+        pace.hasten(start, start);
+        assert_eq!(pace.due(), Some(start + REDIAL), "it is dialled by then anyway");
+
+        let later = start + FAST_FOR;
+        pace.begin(later, 1, false, 0);
+        pace.end(false);
+        assert_eq!(pace.due(), Some(later + REDIAL_LATER));
+        pace.hasten(later, later);
+        assert_eq!(pace.due(), Some(later + CALM));
+
+        let later = later + 2 * FAST_FOR;
+        pace.begin(later, 1, false, 0);
+        assert_eq!(pace.due(), None, "it is being dialled");
+        pace.hasten(later, later);
+        assert_eq!(pace.due(), Some(later + CALM), "and once more beside that");
     }
 
     #[test]
