@@ -30,6 +30,8 @@ pub struct Test {
     pub again: bool,
     /// What all runs together have to meet, as [`sometimes!`](crate::sometimes) marks it.
     pub meets: &'static [&'static str],
+    /// Whether the scenario reads more of its log than the last lines.
+    pub whole_log: bool,
     pub place: Place,
 }
 
@@ -63,7 +65,7 @@ impl Test {
         wanted.tell(&self.place.path(), &seeds);
         let again = self.again && !matches!(wanted, Wanted::One(_));
         let run = |seed| {
-            let builder = self.builder(seed, trace_file.is_some());
+            let builder = self.builder(seed, self.whole_log || trace_file.is_some());
             let outcome = builder.try_run_detached(move |sim| async move { scenario(sim).await.outcome() });
             let outcome = outcome.and_then(|run| flat(seed, run));
             let trace = outcome.as_ref().map_or_else(|failed| &*failed.trace, |run| &run.trace);

@@ -50,7 +50,7 @@ async fn each_hardship_does_something_and_ends_healed(sim: Sim) {
     }
 }
 
-#[netsim::test(seeds = 40)]
+#[netsim::test(seeds = 40, whole_log = true)]
 async fn they_are_drawn_by_the_seed(sim: Sim) {
     let hosts: Vec<_> = (0..4).map(|n| sim.host(&format!("host {n}"))).collect();
     let struck = sim.hardships(&hosts).strike(20.s()).await;

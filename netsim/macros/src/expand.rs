@@ -14,7 +14,7 @@ pub(crate) fn test(options: TokenStream, item: TokenStream) -> Result<TokenStrea
         Error::new(error.span(), "`#[netsim::test]` makes a test of a function: `async fn …(sim: Sim)`")
     })?;
     check(&scenario)?;
-    let Options { seeds, time_limit, again, meets } = Options::parse(options)?;
+    let Options { seeds, time_limit, again, meets, whole_log } = Options::parse(options)?;
     let ItemFn { attrs, vis, sig, block } = scenario;
     let (name, inputs, output) = (&sig.ident, &sig.inputs, &sig.output);
     let text = name.unraw().to_string();
@@ -29,6 +29,7 @@ pub(crate) fn test(options: TokenStream, item: TokenStream) -> Result<TokenStrea
                 time_limit: #time_limit,
                 again: #again,
                 meets: &#meets,
+                whole_log: #whole_log,
                 place: ::netsim::suite::Place {
                     package: ::core::env!("CARGO_PKG_NAME"),
                     crate_name: ::core::env!("CARGO_CRATE_NAME"),
@@ -84,6 +85,7 @@ struct Options {
     time_limit: TokenStream,
     again: TokenStream,
     meets: TokenStream,
+    whole_log: TokenStream,
 }
 
 impl Options {
@@ -93,6 +95,7 @@ impl Options {
             time_limit: quote!(::core::option::Option::None),
             again: quote!(true),
             meets: quote!([]),
+            whole_log: quote!(false),
         };
         let mut seen = Vec::<Ident>::new();
         for Setting { name, value } in Punctuated::<Setting, Token![,]>::parse_terminated.parse2(tokens)? {
@@ -110,9 +113,11 @@ impl Options {
                     ));
                 }
                 "meets" => parsed.meets = quote!(#value),
+                "whole_log" => parsed.whole_log = quote!(#value),
                 other => {
-                    let message =
-                        format!("there is no option `{other}`; there are `seeds`, `time_limit`, `meets` and `again`");
+                    let message = format!(
+                        "there is no option `{other}`; there are `seeds`, `time_limit`, `meets`, `again` and `whole_log`"
+                    );
                     return Err(Error::new(name.span(), message));
                 }
             }
@@ -209,16 +214,17 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let options = Options::parse(quote!(seeds = 5..20, time_limit = 60.s(), again = false,)).unwrap();
+        let options = Options::parse(quote!(seeds = 5..20, time_limit = 60.s(), again = false, whole_log = true,)).unwrap();
         assert_eq!(options.seeds.to_string(), "5 .. 20");
         assert!(options.time_limit.to_string().ends_with("Some (60 . s ())"));
         assert_eq!(options.again.to_string(), "false");
+        assert_eq!(options.whole_log.to_string(), "true");
         assert_eq!(Options::parse(quote!(seeds = SEEDS)).unwrap().seeds.to_string(), "0 .. SEEDS");
     }
 
     #[test]
     fn wrong_options_are_told_with_the_right_ones() {
-        let unknown = "there is no option `seed`; there are `seeds`, `time_limit`, `meets` and `again`";
+        let unknown = "there is no option `seed`; there are `seeds`, `time_limit`, `meets`, `again` and `whole_log`";
         assert_eq!(wrong_option(quote!(seed = 1)), unknown);
         assert_eq!(wrong_option(quote!(seeds = "many")), SEEDS);
         assert_eq!(wrong_option(quote!(seeds = 5..)), SEEDS);

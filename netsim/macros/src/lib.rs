@@ -14,6 +14,7 @@ use proc_macro::TokenStream;
 /// | `time_limit = 60.s()`: the longest that a run may take, in virtual time | an hour |
 /// | `meets = ["a worker has died"]`: what all runs together have to meet, as `sometimes!` marks it | nothing |
 /// | `again = false`: the first seed is not run a second time to see that it is the same again | `true` |
+/// | `whole_log = true`: the trace keeps its whole log, for a scenario that reads it | its last 64 lines |
 ///
 /// The seeds run in threads of their own, as many at a time as there are cores. The first that fails is told, with the
 /// end of its trace and the command that runs it alone and writes its whole trace into a file.
