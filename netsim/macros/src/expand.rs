@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let options = Options::parse(quote!(seeds = 5..20, time_limit = 60.s(), again = false, whole_log = true,)).unwrap();
+        let options =
+            Options::parse(quote!(seeds = 5..20, time_limit = 60.s(), again = false, whole_log = true,)).unwrap();
         assert_eq!(options.seeds.to_string(), "5 .. 20");
         assert!(options.time_limit.to_string().ends_with("Some (60 . s ())"));
         assert_eq!(options.again.to_string(), "false");

@@ -1,10 +1,13 @@
 //! Pushers and pullers at work, with a ledger of all that happens to their messages.
 
+use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use meshmq::{Delivery, MeshKey, Node, NodeId, Push};
+use futures_util::StreamExt;
+use meshmq::{Delivery, MeshKey, Message, MessageId, NewMessage, Node, NodeId, Pull, Push};
 use netsim::check::{Answer, Delivered, Ledger};
 use netsim::{Host, Sim, Units, sometimes};
 use rand::{Rng, SeedableRng};
@@ -30,6 +33,8 @@ pub(crate) struct Plan {
     /// The bound of each pusher, in messages.
     pub(crate) bound: usize,
     pub(crate) prefetch: Option<usize>,
+    /// Whether they use all the verbs that there are, or the plain ones.
+    pub(crate) verbs: bool,
 }
 
 /// Pushers and pullers of one mesh.
@@ -49,6 +54,8 @@ struct Shared {
     pushing: Vec<(Node, Arc<Push>)>,
     /// By number of the host: those that are in a life.
     pulling: Vec<Option<Node>>,
+    /// What each message is called by the mesh: the same however often it goes out.
+    names: BTreeMap<String, MessageId>,
 }
 
 impl Crew {
@@ -123,51 +130,210 @@ impl Crew {
         let push = Arc::new(node.push("jobs").bound(self.plan.bound, 1 << 20).await.unwrap());
         self.shared.lock().unwrap().pushing.push((node, push.clone()));
         let mut random = self.random(host.name());
-        let (begin, mut number) = (self.sim.elapsed(), 0);
+        let (begin, mut number, mut awaited) = (self.sim.elapsed(), 0, Vec::new());
         while self.sim.elapsed() - begin < self.plan.time {
             let id = format!("{}.{number}", host.name());
             let body = format!("{id} {}", "x".repeat(random.random_range(0..300)));
-            if push.try_send(body.clone()).is_err() {
-                sometimes!("a pusher is full");
-                push.send(body).await.unwrap();
+            let message = NewMessage::new(body).header("id", &id);
+            let verb = if self.plan.verbs { random.random_range(0..6) } else { 0 };
+            match verb {
+                1 => self.give_up_sending(&push, &host, id, message, &mut random).await,
+                2 => {
+                    push.reserve(400).await.unwrap().send(message).unwrap();
+                    self.accepted(id, &host);
+                }
+                3 => match push.send_timeout(message, random.random_range(Duration::ZERO..=5.ms())).await {
+                    Ok(()) => self.accepted(id, &host),
+                    Err(refused) => assert_eq!(refused.message.headers().get("id"), Some(id.as_str())),
+                },
+                4 => {
+                    // Before it is: some are delivered while others of them wait for room.
+                    let ids: Vec<_> = (0..3).map(|n| format!("{id}.{n}")).collect();
+                    ids.iter().for_each(|id| self.accepted(id.clone(), &host));
+                    let batch: Vec<_> =
+                        ids.iter().map(|id| NewMessage::new(format!("{id} ")).header("id", id)).collect();
+                    push.send_batch(batch).await.unwrap();
+                }
+                5 => {
+                    self.accepted(id.clone(), &host);
+                    awaited.push(host.spawn(self.clone().handled(push.clone(), id, message)));
+                }
+                _ => {
+                    if let Err(refused) = push.try_send(message) {
+                        sometimes!("a pusher is full");
+                        push.send(refused.message).await.unwrap();
+                    }
+                    self.accepted(id, &host);
+                }
             }
-            self.ledger.accepted(self.sim.elapsed(), id, host.name());
             number += 1;
             self.sim.sleep(random.random_range(Duration::ZERO..=self.plan.every * 2)).await;
         }
+        for waiting in awaited {
+            waiting.await.unwrap();
+        }
         push.flush().await.unwrap();
         self.ledger.flushed(self.sim.elapsed(), host.name());
+    }
+
+    fn accepted(&self, id: String, host: &Host) {
+        self.ledger.accepted(self.sim.elapsed(), id, host.name());
+    }
+
+    /// A `send` that is dropped after a while has accepted nothing, or all.
+    async fn give_up_sending(
+        &self,
+        push: &Push,
+        host: &Host,
+        id: String,
+        message: NewMessage,
+        random: &mut ChaCha8Rng,
+    ) {
+        let patience = random.random_range(Duration::ZERO..=5.ms());
+        let accepted = tokio::select! {
+            biased;
+            sent = push.send(message) => sent.is_ok(),
+            () = self.sim.sleep(patience) => false,
+        };
+        if accepted {
+            self.accepted(id, host);
+        } else {
+            sometimes!("a send is dropped");
+        }
+    }
+
+    /// What `handled` says is what a worker has answered.
+    async fn handled(self, push: Arc<Push>, id: String, message: NewMessage) {
+        let outcome = push.send(message).handled().await;
+        let end = self.ledger.end(&id);
+        match outcome {
+            Ok(()) => assert!(matches!(end, None | Some(netsim::check::End::Handled)), "{id}: {end:?}"),
+            Err(meshmq::HandleError::Rejected { reason, .. }) => assert_eq!(reason, "on purpose"),
+            Err(other) => panic!("{id}: {other}"),
+        }
     }
 
     async fn pull(self, host: Host, number: usize, life: u32) {
         let name = format!("{} life {life}", host.name());
         let node = join(&host).await;
         let _presence = self.presence(number, node.clone(), &name);
-        let pull = match self.plan.prefetch {
-            Some(messages) => node.pull("jobs").prefetch(messages).await.unwrap(),
-            None => node.pull("jobs").await.unwrap(),
-        };
         let mut random = self.random(&name);
+        let verb = if self.plan.verbs { random.random_range(0..5) } else { 0 };
+        let builder = node.pull("jobs");
+        let builder = match self.plan.prefetch {
+            Some(messages) => builder.prefetch(messages),
+            None => builder,
+        };
+        let pull = if verb == 1 { builder.ack_on_receive() } else { builder }.await.unwrap();
+        match verb {
+            1 => self.pull_what_is_handled_already(pull, &host, &name).await,
+            2 => self.pull_batches(pull, &host, &name, &mut random).await,
+            3 => self.serve(pull, &host, &name, random).await,
+            4 => self.pull_a_stream(pull, &host, &name, &mut random).await,
+            _ => self.pull_one_by_one(pull, &host, &name, &mut random).await,
+        }
+        assert!(node.shutdown(1.s()).await.is_empty(), "a puller has nothing to hand back");
+    }
+
+    async fn pull_one_by_one(&self, pull: Pull, host: &Host, name: &str, random: &mut ChaCha8Rng) {
         loop {
             tokio::select! {
                 biased;
                 () = host.asked_to_stop() => break,
                 delivery = pull.recv() => {
                     let Ok(delivery) = delivery else { break };
-                    self.handle(delivery, &host, &name, &mut random).await;
+                    self.handle(delivery, host, name, random).await;
                 }
             }
         }
-        assert!(node.shutdown(1.s()).await.is_empty(), "a puller has nothing to hand back");
+    }
+
+    async fn pull_what_is_handled_already(&self, pull: Pull, host: &Host, name: &str) {
+        loop {
+            tokio::select! {
+                biased;
+                () = host.asked_to_stop() => break,
+                delivery = pull.recv() => {
+                    let Ok(delivery) = delivery else { break };
+                    let id = self.delivered(&delivery, name);
+                    self.ledger.answered(self.sim.elapsed(), id, name, delivery.attempt(), Answer::Acked);
+                }
+            }
+        }
+    }
+
+    async fn pull_batches(&self, pull: Pull, host: &Host, name: &str, random: &mut ChaCha8Rng) {
+        loop {
+            tokio::select! {
+                biased;
+                () = host.asked_to_stop() => break,
+                batch = pull.recv_batch(16) => {
+                    let Ok(batch) = batch else { break };
+                    if random.random_bool(0.5) {
+                        for delivery in &batch {
+                            let id = self.delivered(delivery, name);
+                            self.ledger.answered(self.sim.elapsed(), id, name, delivery.attempt(), Answer::Acked);
+                        }
+                        batch.ack_all();
+                        continue;
+                    }
+                    for delivery in batch {
+                        self.handle(delivery, host, name, random).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn pull_a_stream(&self, mut pull: Pull, host: &Host, name: &str, random: &mut ChaCha8Rng) {
+        loop {
+            tokio::select! {
+                biased;
+                () = host.asked_to_stop() => break,
+                delivery = pull.next() => {
+                    let Some(delivery) = delivery else { break };
+                    self.handle(delivery, host, name, random).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, pull: Pull, host: &Host, name: &str, mut random: ChaCha8Rng) {
+        let mut serving = pin!(pull.serve(3, |job: Message| {
+            let (id, attempt) = (self.delivered(&job, name), job.attempt());
+            let (work, fails) = (random.random_range(Duration::ZERO..=4.ms()), random.random_bool(0.05));
+            async move {
+                host.work(work).await;
+                let answer = if fails { Answer::Nacked } else { Answer::Acked };
+                self.ledger.answered(self.sim.elapsed(), id, name, attempt, answer);
+                if fails { Err("on purpose") } else { Ok(()) }
+            }
+        }));
+        tokio::select! {
+            biased;
+            () = host.asked_to_stop() => {}
+            ended = &mut serving => return ended.unwrap(),
+        }
+        // What runs is finished; nothing new begins.
+        pull.close();
+        serving.await.unwrap();
+    }
+
+    /// Puts it down that a worker has been handed this message: its id.
+    fn delivered(&self, message: &Message, name: &str) -> String {
+        let text = std::str::from_utf8(message).unwrap();
+        let id = text.rsplit_once(' ').map_or(text, |(id, _)| id).to_owned();
+        assert_eq!(message.header("id"), Some(id.as_str()), "headers go with their message");
+        let first = *self.shared.lock().unwrap().names.entry(id.clone()).or_insert(message.id());
+        assert_eq!(message.id(), first, "a message that goes out again keeps its name");
+        let how = Delivered::new(message.attempt(), message.redelivered()).failures(message.failures());
+        self.ledger.delivered(self.sim.elapsed(), id.clone(), name, how);
+        sometimes!("a message is handed out again", message.redelivered());
+        id
     }
 
     async fn handle(&self, delivery: Delivery, host: &Host, name: &str, random: &mut ChaCha8Rng) {
-        let text = std::str::from_utf8(&delivery).unwrap();
-        let id = text.split_once(" x").map_or_else(|| text.trim_end(), |(id, _)| id).to_owned();
-        let attempt = delivery.attempt();
-        let how = Delivered::new(attempt, delivery.redelivered()).failures(delivery.failures());
-        self.ledger.delivered(self.sim.elapsed(), id.clone(), name, how);
-        sometimes!("a message is handed out again", delivery.redelivered());
+        let (id, attempt) = (self.delivered(&delivery, name), delivery.attempt());
         host.work(random.random_range(Duration::ZERO..=4.ms())).await;
         let answer = match random.random_range(0..100) {
             0..3 => Answer::Nacked,

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod crew;
+mod failures;
+mod silence;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,6 +25,7 @@ const PLAN: Plan = Plan {
     every: Duration::from_millis(40),
     bound: 100,
     prefetch: None,
+    verbs: false,
 };
 
 /// Three pushers and five pullers for twenty seconds, under one to three hardships: nothing that was accepted is lost or
@@ -34,6 +37,15 @@ async fn nothing_is_lost_whatever_happens(sim: Sim) {
     let prefetch = [None, Some(1), Some(8)][random.random_range(0..3)];
     let bound = [1, 10, 1000][random.random_range(0..3)];
     under_hardships(sim, Plan { prefetch, bound, ..PLAN }, None).await;
+}
+
+/// The same with every verb that sockets have and every way to receive, mixed at random.
+#[netsim::test(seeds = 5, time_limit = 600.s(), meets = ["a message is handed out again", "a send is dropped"])]
+async fn nothing_is_lost_by_whatever_verb(sim: Sim) {
+    let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
+    let prefetch = [None, Some(1), Some(8)][random.random_range(0..3)];
+    let bound = [2, 10, 1000][random.random_range(0..3)];
+    under_hardships(sim, Plan { prefetch, bound, verbs: true, ..PLAN }, None).await;
 }
 
 /// Each hardship by itself, so that none hides behind another.
