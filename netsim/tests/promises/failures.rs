@@ -99,6 +99,36 @@ async fn a_message_ends_when_its_failures_are_used_up(sim: Sim) {
     }
 }
 
+/// A puller's only slot is with a pusher whose host is no more: the others wait for it for 3 s, as for all that is owed, and
+/// not for as long as an idle link would be kept.
+#[netsim::test(seeds = 10)]
+async fn a_slot_that_a_pusher_died_with_is_free_within_three_seconds(sim: Sim) {
+    let (puller, pushers) = (sim.host("puller"), sim.default_lan().hosts("pusher", 2));
+    sim.set_link(Link::lan().latency(5.ms()..10.ms()));
+    let node = join(&puller).await;
+    let pull = node.pull("jobs").prefetch(1).await.unwrap();
+    let mut nodes = Vec::new();
+    for host in &pushers {
+        let node = join(host).await;
+        let push = node.push("jobs").await.unwrap();
+        push.wait_for_pullers(1).await.unwrap();
+        nodes.push((node, push));
+    }
+    // Its answer frees the slot, and the first one has more to do: the slot is granted to it, and it is gone by then.
+    nodes[0].1.send_batch(["first", "second"]).await.unwrap();
+    let job = pull.recv().await.unwrap();
+    assert_eq!(job.body(), "first");
+    pushers[0].crash();
+    job.ack();
+    sim.run_for(1.ms()).await;
+    nodes[1].1.send("from the other").await.unwrap();
+    let began = sim.elapsed();
+    let job = pull.recv().await.unwrap();
+    assert_eq!(job.body(), "from the other");
+    let taken = sim.elapsed() - began;
+    assert!(taken > 100.ms() && taken <= 3.s(), "{taken:?}");
+}
+
 /// Whoever comes, goes and is cut off: with `prefetch(n)` never more than n unanswered messages are at a puller.
 #[netsim::test(seeds = 12, meets = ["all slots are used"])]
 async fn prefetch_is_never_exceeded(sim: Sim) {

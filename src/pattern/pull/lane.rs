@@ -146,8 +146,12 @@ impl LaneEnd for PullLane {
     }
 
     fn owes(&self) -> bool {
-        let work = lock(&self.0.work);
-        work.answered < work.splitter.received()
+        let (lane, work) = (&self.0, lock(&self.0.work));
+        let received = work.splitter.received();
+        // A pusher that has said that work waits spends a slot within a round trip, or waives it. One that is gone would
+        // keep it from all others until an idle link is given up.
+        let unspent = lane.inbox.fixed && work.waived + received < lane.granted.load(Acquire);
+        unspent || work.answered < received
     }
 
     fn closed(&self, _now: Instant) {

@@ -85,6 +85,28 @@ fn a_message_begun_without_credit_is_a_violation() {
 }
 
 #[test]
+fn a_slot_that_is_granted_is_owed_until_it_is_spent_or_waived() {
+    let control = |kind, numbers: &[u64]| {
+        let mut frame = BytesMut::new();
+        frame::put_control(&mut frame, kind, &Payload::of(numbers).0);
+        frame
+    };
+    let inbox = Inbox::new(Some(1), MAX_MESSAGE);
+    let lane = open(&inbox, 7, false);
+    assert!(!lane.owes(), "nothing waits");
+    hears(&lane, control(to_receiver::WAITING, &[1, 0])).unwrap();
+    said(&lane);
+    assert!(lane.owes(), "the slot is with the pusher, which has to say what becomes of it");
+    hears(&lane, control(to_receiver::WAITING, &[0, 0])).unwrap();
+    hears(&lane, control(to_receiver::WAIVE, &[1])).unwrap();
+    assert!(!lane.owes(), "it was handed back");
+    // With a window that sizes itself, credit lies with idle pushers all the time.
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lane = open(&inbox, 7, false);
+    assert!(!lane.owes());
+}
+
+#[test]
 fn a_pusher_that_never_comes_back_costs_others_nothing() {
     let inbox = Inbox::new(None, MAX_MESSAGE);
     for number in 0..70_000 {
