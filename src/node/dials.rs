@@ -6,19 +6,28 @@ use std::time::{Duration, Instant};
 
 use super::events::Event;
 use super::hall::{Hall, State};
+use super::pace::Pace;
 use crate::id::NodeId;
 use crate::link::DialError;
 
 impl Hall {
     /// Dials whom it is time to dial, and says when that is next.
     pub(super) fn dial_due(self: &Arc<Self>, state: &mut State, now: Instant) -> Option<Instant> {
-        let connected = state.connected();
-        state.forget(now, &connected);
+        state.forget(now, &state.connected());
+        let talks = state.talks();
+        let due = |node: NodeId, pace: &Pace| match talks.get(&node) {
+            None => pace.due(),
+            Some(until) => Some(pace.due_beside((*until)?)),
+        };
         let mut next: Option<Instant> = None;
         let mut later = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         for (at, address) in &mut state.addresses {
-            let busy = address.node.is_some_and(|node| node == self.id || connected.contains(&node));
-            let Some(due) = address.pace.due().filter(|_| !busy) else { continue };
+            let due = match address.node {
+                Some(node) if node == self.id => None,
+                Some(node) => due(node, &address.pace),
+                None => address.pace.due(),
+            };
+            let Some(due) = due else { continue };
             if due > now {
                 later(due);
                 continue;
@@ -29,11 +38,11 @@ impl Hall {
         }
         let mut room =
             MAX_HEARSAY.saturating_sub(state.peers.values().filter(|peer| peer.is_tried_on_hearsay()).count());
-        let mut unlinked: Vec<_> = state.peers.iter_mut().filter(|(node, _)| !connected.contains(node)).collect();
+        let mut unlinked: Vec<_> = state.peers.iter_mut().filter(|(node, _)| talks.get(node) != Some(&None)).collect();
         // Who has waited longest comes first, or the dead would always be before the others.
         unlinked.sort_by_key(|(_, peer)| peer.pace.due());
         for (node, peer) in unlinked {
-            let Some(due) = peer.pace.due() else { continue };
+            let Some(due) = due(*node, &peer.pace) else { continue };
             if due > now {
                 later(due);
                 continue;

@@ -25,6 +25,8 @@ use crate::wire::limits::MAX_HANDSHAKES;
 pub(super) struct Connected {
     pub(super) peer: NodeId,
     pub(super) connection: Connection,
+    /// Since when the peer is proven.
+    pub(super) since: Instant,
     pub(super) session: Session,
     /// The session has something to say.
     pub(super) say: Arc<Notify>,
@@ -129,6 +131,7 @@ impl Hall {
         let connected = Connected {
             peer: node,
             connection: connection.clone(),
+            since: now,
             session: Session::new(now, self.id < node, hello),
             say: Arc::new(Notify::new()),
             opened: Arc::default(),

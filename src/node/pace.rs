@@ -37,6 +37,13 @@ impl Pace {
         (self.under_way == 0 || self.overlaps).then_some(self.next)
     }
 
+    /// When it is to be dialled beside a connection that has come about, and that should be the link by this time: not
+    /// before, and if it is not, soon.
+    pub(super) fn due_beside(&self, until: Instant) -> Instant {
+        let soon = self.begun.map_or(until, |begun| begun + CALM);
+        self.next.min(soon).max(until)
+    }
+
     /// It is being dialled.
     pub(super) fn is_under_way(&self) -> bool {
         self.under_way > 0
@@ -206,6 +213,19 @@ mod tests {
         assert_eq!(pace.due(), None, "it is being dialled");
         pace.hasten(later, later);
         assert_eq!(pace.due(), Some(later + CALM), "and once more beside that");
+    }
+
+    #[test]
+    fn a_connection_on_which_nothing_is_said_delays_no_dial_for_long() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let until = start + REDIAL;
+        assert_eq!(pace.due_beside(until), until, "its peer has dialled");
+        pace.begin(start, 2, false, 0);
+        assert_eq!(pace.due(), None, "it is being dialled at another address yet");
+        assert_eq!(pace.due_beside(until), start + CALM);
+        let late = start + REDIAL_LATER * 2;
+        assert_eq!(pace.due_beside(late), late, "it has come about only now");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::id::NodeId;
 use crate::link::CloseCode;
 use crate::session::Arbiter;
 use crate::wire::control::MAX_ADDRESSES;
-use crate::wire::limits::MAX_PEERS;
+use crate::wire::limits::{MAX_PEERS, REDIAL};
 
 /// Another node: linked, lost, or only heard of.
 pub(super) struct Peer {
@@ -189,6 +189,22 @@ impl State {
     /// All of whom that is true: for whoever asks after many.
     pub(super) fn connected(&self) -> BTreeSet<NodeId> {
         self.connections.values().map(|connected| connected.peer).collect()
+    }
+
+    /// All of them, each with the time until which it is expected to become the link: whoever is not linked by then is
+    /// dialled once more, beside it. `None`: it is the link, or within this host, where nothing is lost on the way.
+    ///
+    /// A first word that is lost is sent again when QUIC thinks so. After a handshake of which the first packets were
+    /// lost, it takes the time until they were sent again for the way's own, and thinks so after seconds.
+    pub(super) fn talks(&self) -> BTreeMap<NodeId, Option<Instant>> {
+        let mut talks = BTreeMap::new();
+        for connected in self.connections.values() {
+            let near = self.peers.get(&connected.peer).is_some_and(Peer::is_near);
+            let until = (!connected.open && !near).then(|| connected.since + REDIAL);
+            let known = talks.entry(connected.peer).or_insert(until);
+            *known = known.zip(until).map(|(one, other)| one.max(other));
+        }
+        talks
     }
 
     /// Until each source has finished its first pass, and each candidate is open or was tried in vain. Of two connections

@@ -397,6 +397,20 @@ async fn a_peer_that_closes_each_link_at_once_is_dialled_at_a_pace() {
 }
 
 #[tokio::test]
+async fn a_peer_that_says_nothing_is_dialled_once_more_beside_that_connection() {
+    let key = key();
+    let den = Den::new(&key);
+    let _victim = node(&key).env(world(None)).peer(&den.endpoint.local_addr().to_string()).await.unwrap();
+    let mute = den.endpoint.accept().await.unwrap().unwrap();
+    // By its address and by its name.
+    for _ in 0..2 {
+        let beside = den.endpoint.accept().await.unwrap().unwrap();
+        assert!(mute.quinn().close_reason().is_none(), "the first one is waited for");
+        drop(beside);
+    }
+}
+
+#[tokio::test]
 async fn a_peers_words_can_not_act_and_its_sockets_push_out_no_events() {
     let key = key();
     let victim = node(&key).env(world(None)).await.unwrap();
