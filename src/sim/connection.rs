@@ -226,7 +226,8 @@ impl World {
     fn reset(&mut self, connection: usize, end: usize) -> Checked {
         let [a, b] = &self.connections[connection].ends;
         let (host, other) = if end == 0 { (a.host, b.host) } else { (b.host, a.host) };
-        self.connections[connection].ends[end].over = true;
+        let own = &mut self.connections[connection].ends[end];
+        (own.over, own.over_at) = (true, self.now);
         if self.hosts[host].up && !self.connections[connection].ends[1 - end].over {
             let at = self.now + self.delay(host, other);
             self.queue.at(at, Event::Closed(connection, 1 - end));
