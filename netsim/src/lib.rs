@@ -150,7 +150,7 @@ pub use meshmq_netsim_macros::test;
 pub use run::{Builder, Failed, Run};
 pub use same::assert_same;
 pub use sim::Sim;
-pub use suite::seeds;
+pub use suite::{fresh_seeds, seeds};
 pub use topology::{Cut, Lan, Router};
 pub use trace::{Counts, Hash, Trace};
 pub use units::Units;

@@ -1,11 +1,10 @@
-//! A test over many seeds: which ones, several at a time, and what the first that fails says.
+//! A test over many seeds: several at a time, and what the first that fails says. `wanted` asks which ones.
 //!
 //! [`netsim::test`](macro@crate::test) makes a [`Test`] of a function; nothing else needs to.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Write as _};
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write as _;
 use std::num::NonZero;
 use std::ops::Range;
@@ -18,6 +17,11 @@ use crate::run::{Builder, Failed, Run, trace_file};
 use crate::same;
 use crate::sim::Sim;
 use crate::trace::{Hash, Trace};
+
+mod wanted;
+
+use wanted::Wanted;
+pub use wanted::{fresh_seeds, seeds};
 
 /// A test as [`netsim::test`](macro@crate::test) writes it down.
 #[derive(Debug, Clone)]
@@ -153,91 +157,6 @@ fn flat(seed: u64, Run { value, trace }: Run<Result<(), String>>) -> Result<Run<
         Ok(value) => Ok(Run { value, trace }),
         Err(message) => Err(Failed { seed, message, trace: Box::new(trace) }),
     }
-}
-
-/// Which seeds the environment wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// Those of the test.
-    Own,
-    /// `NETSIM_SEED=n`: this one.
-    One(u64),
-    /// `NETSIM_SEEDS=n`: so many, from the test's first.
-    Count(u64),
-    /// `NETSIM_SEEDS=a..b`.
-    Range(Range<u64>),
-    /// `NETSIM_FRESH=1`: from here on, which nobody has chosen; so many, or as many as the test's.
-    Fresh(u64, Option<u64>),
-}
-
-impl Wanted {
-    pub(crate) fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let number = |name: &str, text: &str| -> Result<u64, String> {
-            text.trim().parse().map_err(|_| format!("{name} is a number, not `{text}`"))
-        };
-        if let Some(text) = variable("NETSIM_SEED") {
-            let seed = number("NETSIM_SEED", &text)?;
-            return if seed < u64::MAX { Ok(Self::One(seed)) } else { Err("NETSIM_SEED is too large".to_owned()) };
-        }
-        let seeds = match variable("NETSIM_SEEDS") {
-            None => Self::Own,
-            Some(text) => match text.split_once("..") {
-                Some((from, to)) => {
-                    let range = number("NETSIM_SEEDS", from)?..number("NETSIM_SEEDS", to)?;
-                    if range.is_empty() {
-                        return Err(format!("NETSIM_SEEDS is `{text}`, and there is no seed in it"));
-                    }
-                    Self::Range(range)
-                }
-                None => match number("NETSIM_SEEDS", &text)? {
-                    0 => return Err("NETSIM_SEEDS is at least 1".to_owned()),
-                    count => Self::Count(count),
-                },
-            },
-        };
-        match (variable("NETSIM_FRESH").as_deref(), seeds) {
-            (None | Some("" | "0"), seeds) => Ok(seeds),
-            (Some("1"), Self::Own) => Ok(Self::Fresh(fresh(), None)),
-            (Some("1"), Self::Count(count)) => Ok(Self::Fresh(fresh(), Some(count))),
-            (Some("1"), _) => Err("NETSIM_FRESH=1 and a range of NETSIM_SEEDS contradict each other".to_owned()),
-            (Some(other), _) => Err(format!("NETSIM_FRESH is 1 or 0, not `{other}`")),
-        }
-    }
-
-    pub(crate) fn seeds(&self, own: Range<u64>) -> Range<u64> {
-        let from = |first: u64, count: u64| first..first.saturating_add(count);
-        match self {
-            Self::Own => own,
-            Self::One(seed) => from(*seed, 1),
-            Self::Count(count) => from(own.start, *count),
-            Self::Range(range) => range.clone(),
-            Self::Fresh(first, count) => from(*first, count.unwrap_or(own.end - own.start)),
-        }
-    }
-
-    /// Says which seeds nobody has chosen. Past the capture of a test's output: it is to be seen in passing.
-    fn tell(&self, test: &str, seeds: &Range<u64>) {
-        if let Self::Fresh(..) = self {
-            let _ = writeln!(std::io::stderr(), "netsim: {test} runs the fresh seeds {seeds:?}");
-        }
-    }
-}
-
-/// The seeds that a test of its own making runs over: the first `count`, or those that the environment wants
-/// (`NETSIM_SEED`, `NETSIM_SEEDS`, `NETSIM_FRESH`: see [`netsim::test`](macro@crate::test)).
-///
-/// # Panics
-/// One of the variables is not what it should be.
-pub fn seeds(count: u64) -> Range<u64> {
-    let wanted = Wanted::from_env(|name| std::env::var(name).ok()).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let seeds = wanted.seeds(0..count);
-    wanted.tell(std::thread::current().name().unwrap_or("a test"), &seeds);
-    seeds
-}
-
-/// A number that nobody has chosen, short enough to be typed.
-fn fresh() -> u64 {
-    RandomState::new().build_hasher().finish() % 1_000_000_000
 }
 
 /// How many runs go on at a time: one for each core.
