@@ -174,11 +174,14 @@ impl Host {
 
     /// Stops it in peace, as a service is stopped: asks its tasks to end ([`Host::asked_to_stop`]) and waits until all
     /// have, at most for `grace`. Then it is down; what has not ended by then is dropped, as in a crash. True when all
-    /// have ended. [`Host::restart`] starts it again.
+    /// have ended. [`Host::restart`] starts it again. Nothing happens when it is down: its next life is not asked.
     ///
     /// # Cancel safety
     /// Dropped before it is ready, its tasks are asked to end and the host stays up.
     pub async fn stop(&self, grace: Duration) -> bool {
+        if !self.is_up() {
+            return true;
+        }
         self.0.sim.note(format!("{} is asked to stop", self.0.name));
         self.0.tasks.ask_to_stop();
         let in_peace = tokio::select! {

@@ -99,6 +99,21 @@ fn what_arrives_at_a_host_that_is_held_waits_as_far_as_there_is_room() {
 }
 
 #[test]
+fn a_host_that_was_down_when_it_was_to_stop_lives_on_when_it_is_started() {
+    Sim::run(1, async |sim: Sim| {
+        let host = sim.host("a");
+        host.run(|host| async move { host.asked_to_stop().await });
+        host.crash();
+        assert!(host.stop(5.s()).await);
+        assert_eq!(sim.elapsed(), Duration::ZERO, "there is nobody to wait for");
+        host.restart();
+        sim.run_for(1.s()).await;
+        assert_eq!(host.tasks(), 1);
+        assert!(host.stop(5.s()).await);
+    });
+}
+
+#[test]
 fn a_host_stops_in_peace_or_by_force() {
     Sim::run(1, async |sim: Sim| {
         let host = sim.host("a");
