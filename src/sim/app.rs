@@ -7,8 +7,8 @@ use std::time::Duration;
 use netsim::check::{Answer, Delivered, Violation};
 use netsim::sometimes;
 
-use super::host::Message;
 use super::queue::Sleeper;
+use super::sockets::Message;
 use super::world::{Checked, Id, World};
 use super::{Event, MS};
 use crate::message::NewMessage;

@@ -6,8 +6,9 @@ use bytes::{Bytes, BytesMut};
 use netsim::check::Violation;
 use netsim::sometimes;
 
-use super::connection::{Chunk, HONEST, Pipe};
+use super::connection::{Chunk, Pipe};
 use super::queue::Sleeper;
+use super::talk::HONEST;
 use super::tap::{Tap, WindowWatch};
 use super::world::{Checked, World};
 use super::{Event, MS, SECOND, Time};

@@ -5,9 +5,11 @@
 //! ```text
 //!  app.rs         applications: send, receive, answer, give up waiting
 //!    │
-//!  host.rs        what a node does around its machines: sockets, dials, crash, pause, leave   (in place of `node`, `socket`)
+//!  sockets.rs     sockets, and what their machines do in turn                                 (in place of `socket`)
+//!  host.rs        what a node does around them: it starts, crashes, leaves                    (in place of `node`)
 //!    │
-//!  connection.rs  sessions and arbiters over connections
+//!  connection.rs  connections come about and end
+//!  talk.rs        sessions and arbiters over them
 //!  lane.rs        lanes over them: bytes in pieces, late, half lost                           (in place of `link`)
 //!    │
 //!  tap.rs         what is seen on the wire, for the checkers of netsim
@@ -23,6 +25,8 @@ mod lane;
 mod plan;
 mod queue;
 mod random;
+mod sockets;
+mod talk;
 mod tap;
 mod tests;
 mod world;

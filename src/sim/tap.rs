@@ -99,7 +99,7 @@ impl Tap {
         id: impl Fn(u64) -> Id,
     ) -> Checked {
         let mut numbers = Numbers::new(payload);
-        let short = |_| Violation::new(super::connection::HONEST, "an answer is cut short".to_owned());
+        let short = |_| Violation::new(super::talk::HONEST, "an answer is cut short".to_owned());
         match kind {
             to_sender::CREDIT => {
                 let (messages, bytes) = (numbers.next().map_err(short)?, numbers.next().map_err(short)?);
