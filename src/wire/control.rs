@@ -183,6 +183,9 @@ impl SocketKind {
 pub(crate) enum Level {
     #[serde(rename = "at-least-once")]
     AtLeastOnce,
+    /// Of requests: handed to an application once, unless they say that more does no harm.
+    #[serde(rename = "at-most-once")]
+    AtMostOnce,
 }
 
 const HELLO: u8 = 0x01;

@@ -66,6 +66,26 @@ pub(crate) const MAX_WINDOW: u64 = 65_536;
 pub(crate) const PUSH_MESSAGES: usize = 100_000;
 /// Default bound of a push socket, in bytes of headers and bodies.
 pub(crate) const PUSH_BYTES: usize = 64 << 20;
+/// Default bound of a requester, in requests that are at repliers.
+pub(crate) const REQUESTER_REQUESTS: usize = 100_000;
+/// Default bound of a requester, in bytes of headers and bodies of these requests.
+pub(crate) const REQUESTER_BYTES: usize = 64 << 20;
+/// How long a request waits for its answer unless it says otherwise.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that a request may ask a replier to wait for its deadline, in milliseconds: a year of 365 days.
+pub(crate) const MAX_REMAINING: u64 = 31_536_000_000;
+/// Default of how many unanswered requests a replier takes in, over all lanes.
+pub(crate) const REPLIER_REQUESTS: usize = 1024;
+/// What either end of an exchange takes in beyond what its application has dealt with, in bytes, over all lanes of a socket.
+pub(crate) const EXCHANGE_WINDOW_BYTES: u64 = 64 << 20;
+/// Largest piece of a request's or a reply's body, in bytes.
+pub(crate) const PIECE: usize = 64 << 10;
+/// Longest code of a request that has failed, in bytes.
+pub(crate) const MAX_CODE: usize = 64;
+/// Most answers to idempotent requests that a replier keeps for a repeat.
+pub(crate) const KEPT_ANSWERS: usize = 1024;
+/// Most bytes of them.
+pub(crate) const KEPT_BYTES: usize = 4 << 20;
 /// How long a failed message waits before it goes out again, by the number of its failures; the last one repeats.
 pub(crate) const BACKOFF: [Duration; 6] = [
     Duration::ZERO,

@@ -1,6 +1,7 @@
 //! BYTES: the formats of meshmq, both directions side by side. `docs/protocol.md` is their specification.
 
 pub(crate) mod control;
+pub(crate) mod exchange;
 pub(crate) mod frame;
 pub(crate) mod headers;
 pub(crate) mod limits;
