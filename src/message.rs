@@ -18,6 +18,7 @@ pub use self::new::NewMessage;
 pub use self::trace_parent::{InvalidTraceParent, TraceParent};
 use crate::id::NodeId;
 use crate::pattern::batch::{Batch, Detail, State};
+use crate::pattern::content::Content;
 
 /// A message for ever: redelivered, it keeps its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,29 +42,56 @@ impl fmt::Display for MessageId {
 ///
 /// A small message is a slice of what was received together with others, and keeps that alive.
 #[derive(Clone)]
-pub struct Message {
-    batch: Arc<Batch>,
-    index: u32,
+pub struct Message(Source);
+
+/// Where a message lies.
+#[derive(Clone)]
+enum Source {
+    Batch(Arc<Batch>, u32),
+    Alone(Arc<Alone>),
+}
+
+/// A message that came by itself: a request, or a reply.
+pub(crate) struct Alone {
+    pub(crate) id: MessageId,
+    pub(crate) sender: NodeId,
+    pub(crate) attempt: u32,
+    pub(crate) content: Content,
 }
 
 impl Message {
+    #[inline]
     pub(crate) fn new(batch: Arc<Batch>, index: u32) -> Self {
-        Self { batch, index }
+        Self(Source::Batch(batch, index))
+    }
+
+    pub(crate) fn alone(alone: Alone) -> Self {
+        Self(Source::Alone(Arc::new(alone)))
     }
 
     /// The body, without a copy.
     pub fn body(&self) -> Bytes {
-        self.batch.body(self.index)
+        match &self.0 {
+            Source::Batch(batch, index) => batch.body(*index),
+            Source::Alone(alone) => alone.content.body.clone(),
+        }
     }
 
     /// Its headers, without a copy.
     pub fn headers(&self) -> Headers {
-        Headers::of(self.batch.headers(self.index))
+        Headers::of(match &self.0 {
+            Source::Batch(batch, index) => batch.headers(*index),
+            Source::Alone(alone) => alone.content.headers.clone(),
+        })
     }
 
     /// The value of the first header of this name, byte by byte: `Kind` is another name than `kind`.
     pub fn header(&self, name: &str) -> Option<&str> {
-        headers::find(self.batch.header_block(self.index), name)
+        let block = match &self.0 {
+            Source::Batch(batch, index) => batch.header_block(*index),
+            Source::Alone(alone) => &alone.content.headers,
+        };
+        headers::find(block, name)
     }
 
     /// Where it stands in a distributed trace. `None`: it has no header `traceparent`, or one that is malformed, which
@@ -74,29 +102,65 @@ impl Message {
 
     /// The node that sent it, as proven by its certificate.
     pub fn sender(&self) -> NodeId {
-        self.batch.lane().peer.node
+        match &self.0 {
+            Source::Batch(batch, _) => batch.lane().peer.node,
+            Source::Alone(alone) => alone.sender,
+        }
     }
 
-    /// Its id, the same over redeliveries.
+    /// Its id, the same over redeliveries. That of a reply is the id of its request.
     pub fn id(&self) -> MessageId {
-        let lane = self.batch.lane();
-        MessageId { node: lane.peer.node, epoch: lane.epoch, sequence: self.batch.sequence(self.index) }
+        match &self.0 {
+            Source::Batch(batch, index) => {
+                let lane = batch.lane();
+                MessageId { node: lane.peer.node, epoch: lane.epoch, sequence: batch.sequence(*index) }
+            }
+            Source::Alone(alone) => alone.id,
+        }
     }
 
-    /// 1 for the first dispatch, one more for each further one; serves as a fencing number.
+    /// 1 for the first dispatch, one more for each further one; serves as a fencing number. That of a reply is the attempt
+    /// that it answers.
     pub fn attempt(&self) -> u32 {
-        self.batch.mark(self.index).attempt
+        match &self.0 {
+            Source::Batch(batch, index) => batch.mark(*index).attempt,
+            Source::Alone(alone) => alone.attempt,
+        }
     }
 
-    /// How often a worker has failed with it: nacked it, dropped it, or, where `max_failures` is set, died with it.
+    /// How often a worker has failed with it: nacked it, dropped it, or, where `max_failures` is set, died with it. 0 for
+    /// requests and replies.
     pub fn failures(&self) -> u32 {
-        self.batch.mark(self.index).failures
+        match &self.0 {
+            Source::Batch(batch, index) => batch.mark(*index).failures,
+            Source::Alone(_) => 0,
+        }
     }
 
     /// `false` is a guarantee that no application had been handed this message when it was sent here; `true` is a hint that
     /// one may. (A worker that was given up and has not heard of that may be handed it after the next one was.)
     pub fn redelivered(&self) -> bool {
-        self.batch.mark(self.index).redelivered
+        match &self.0 {
+            Source::Batch(batch, index) => batch.mark(*index).redelivered,
+            Source::Alone(alone) => alone.attempt > 1,
+        }
+    }
+
+    /// Of a delivery: where its answer goes.
+    #[inline]
+    fn batched(&self) -> (&Arc<Batch>, u32) {
+        match &self.0 {
+            Source::Batch(batch, index) => (batch, *index),
+            Source::Alone(_) => unreachable!("a delivery lies in a batch"),
+        }
+    }
+
+    #[inline]
+    fn slice(&self) -> &[u8] {
+        match &self.0 {
+            Source::Batch(batch, index) => batch.slice(*index),
+            Source::Alone(alone) => &alone.content.body,
+        }
     }
 }
 
@@ -105,7 +169,7 @@ impl Deref for Message {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.batch.slice(self.index)
+        self.slice()
     }
 }
 
@@ -206,7 +270,8 @@ impl Delivery {
         if self.span.is_some() {
             self.record(state);
         }
-        self.message.batch.answer(self.message.index, state);
+        let (batch, index) = self.message.batched();
+        batch.answer(index, state);
     }
 
     fn answer_with(&mut self, state: State, detail: Detail) {
@@ -214,7 +279,8 @@ impl Delivery {
             return;
         }
         self.record(state);
-        self.message.batch.answer_with(self.message.index, state, detail);
+        let (batch, index) = self.message.batched();
+        batch.answer_with(index, state, detail);
     }
 
     /// Tells the span how it ends.
@@ -245,7 +311,7 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.answered {
             self.answer(State::Nacked);
-            self.message.batch.lane().dropped_unanswered(&self.message);
+            self.message.batched().0.lane().dropped_unanswered(&self.message);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::wire::frame;
 use crate::wire::headers::section_len;
 
 /// A message without what differs by dispatch.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Content {
     /// As on the wire, without the length before them.
     pub(crate) headers: Bytes,
