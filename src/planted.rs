@@ -54,11 +54,13 @@ mod switches {
 
     bugs! {
         AckBeforeHandOver: "a batch is acknowledged before all of it was handed out",
+        AnswerOfAnybody: "a reply counts from a replier that was not asked, or is not any more",
         AnswerWakesNobody: "an answer does not wake the lane's writer",
         AttemptNotRaised: "a message goes out again with the attempt it had",
         BeforeAdmitted: "a connection is the link before both have said Admitted",
         BothLinksKept: "the older link stays when another one is admitted",
         BoundForgetsHeaders: "the bound does not count headers",
+        BusyIsTheEnd: "a request ends where one replier is full, though another one has room",
         CreditFromNowhere: "a new lane begins with credit that nobody gave",
         CreditLeak: "the slots of a closed lane are not free again",
         DelayIgnored: "a nacked message does not wait for its time",

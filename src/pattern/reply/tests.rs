@@ -1,0 +1,379 @@
+//! Repliers by tables, with the requester's part played by hand. That part and this one together are tested beside
+//! `request`.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::*;
+use crate::id::SocketId;
+use crate::pattern::lane::Violation;
+use crate::wire::control::{Level, OpenLane, SocketKind};
+use crate::wire::exchange::{self, MORE, RequestHead, put_more, put_numbers, put_request, to_replier, to_requester};
+use crate::wire::limits::PIECE;
+
+const MAX_MESSAGE: usize = 1 << 20;
+const FULL: u64 = 1 << 30;
+
+fn node(byte: u8) -> NodeId {
+    NodeId::from_bytes([byte; 32])
+}
+
+fn head(id: u64) -> RequestHead {
+    RequestHead { id, remaining: 1000, idempotent: false, attempt: 1 }
+}
+
+fn reply(body: &[u8]) -> Answer {
+    Answer::Reply(Content { headers: Bytes::new(), body: Bytes::copy_from_slice(body) })
+}
+
+/// A replier whose requesters are played by hand.
+struct Hand {
+    works: Works,
+    now: Instant,
+}
+
+impl Hand {
+    fn new(limit: u64) -> Self {
+        Self { works: Works::new(limit), now: Instant::now() }
+    }
+
+    /// A lane from this node, with this much credit for replies.
+    fn lane(&mut self, byte: u8, credit: u64) -> LaneKey {
+        let peer = LanePeer { node: node(byte), socket: SocketId(1), slots: false, max_message: MAX_MESSAGE };
+        let (kind, level) = (SocketKind::Requester, Level::AtMostOnce);
+        let open = OpenLane { from: SocketId(1), to: SocketId(2), kind, level, epoch: 7, base: 0, taken: false };
+        let key = self.works.accept_lane(peer, &open);
+        let taken = self.taken(key);
+        assert_eq!(taken.first().map(|(kind, _)| *kind), Some(to_requester::CREDIT), "it may ask at once");
+        self.say(key, |out| put_numbers(out, to_replier::CREDIT, &[credit])).unwrap();
+        key
+    }
+
+    fn say(&mut self, key: LaneKey, put: impl FnOnce(&mut BytesMut)) -> Result<(), Violation> {
+        let mut out = BytesMut::new();
+        put(&mut out);
+        self.works.handle_incoming(key, &mut [out.freeze()], self.now, MAX_MESSAGE)
+    }
+
+    fn ask(&mut self, key: LaneKey, head: RequestHead, body: &[u8]) -> Result<(), Violation> {
+        self.say(key, |out| {
+            let first = body.len().min(PIECE);
+            put_request(out, head, &[], body.len(), first);
+            out.extend_from_slice(&body[..first]);
+            for piece in body[first..].chunks(PIECE) {
+                put_more(out, head.id, piece.len());
+                out.extend_from_slice(piece);
+            }
+        })
+    }
+
+    /// The frames that the lane's writer takes.
+    fn taken(&mut self, key: LaneKey) -> Vec<(u8, Bytes)> {
+        let mut chunks = Vec::new();
+        while self.works.take_outgoing(key, Waker::noop(), &mut chunks) {}
+        let (mut frames, mut all) = (Frames::default(), Vec::new());
+        frames
+            .feed(chunks.concat().into(), |kind, payload| {
+                all.push((kind, payload));
+                Ok(())
+            })
+            .unwrap();
+        all
+    }
+
+    /// Their kinds, without credit.
+    fn kinds(&mut self, key: LaneKey) -> Vec<u8> {
+        self.taken(key).into_iter().map(|(kind, _)| kind).filter(|kind| *kind != to_requester::CREDIT).collect()
+    }
+
+    fn claim(&mut self) -> Option<Handed> {
+        self.works.claim(None).ok().flatten()
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.now += Duration::from_millis(millis);
+        self.works.expire(self.now);
+    }
+}
+
+#[test]
+fn a_request_is_handed_out_and_answered() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, RequestHead { attempt: 3, idempotent: true, ..head(5) }, b"hello").unwrap();
+    assert!(hand.works.owes(lane));
+    let handed = hand.claim().unwrap();
+    assert_eq!((&handed.content.body[..], handed.node, handed.epoch, handed.id), (&b"hello"[..], node(1), 7, 5));
+    assert_eq!((handed.attempt, handed.idempotent), (3, true));
+    assert_eq!(handed.deadline, hand.now + Duration::from_secs(1));
+    assert!(hand.works.answer(handed.key, reply(b"HELLO")));
+    assert!(!hand.works.answer(handed.key, reply(b"twice")), "each is answered once");
+    let frames = hand.taken(lane);
+    let (_, payload) = frames.iter().find(|(kind, _)| *kind == to_requester::REPLY).unwrap();
+    let begun = exchange::read_reply(payload).unwrap();
+    assert_eq!((begun.head, &payload[begun.piece..]), (5, &b"HELLO"[..]));
+    assert!(!hand.works.owes(lane));
+}
+
+#[test]
+fn beyond_the_limit_it_is_busy_and_answers_make_room() {
+    let mut hand = Hand::new(2);
+    let (one, two) = (hand.lane(1, FULL), hand.lane(2, FULL));
+    hand.ask(one, head(0), b"a").unwrap();
+    hand.ask(two, head(0), b"b").unwrap();
+    hand.ask(one, head(1), b"c").unwrap();
+    assert_eq!((hand.kinds(one), hand.kinds(two)), (vec![to_requester::BUSY], vec![]));
+    let first = hand.claim().unwrap();
+    hand.ask(one, head(2), &vec![0; 3 * PIECE]).unwrap();
+    assert_eq!(hand.kinds(one), [to_requester::BUSY], "also for what is in hand, and the rest is passed over");
+    hand.works.answer(first.key, reply(b"x"));
+    hand.kinds(one);
+    hand.ask(one, head(3), b"d").unwrap();
+    assert_eq!(hand.kinds(one), Vec::<u8>::new());
+    assert_eq!((hand.works.counts.busy, hand.works.counts.received), (2, 3));
+}
+
+#[test]
+fn who_is_given_up_is_told() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    for id in 0..4 {
+        hand.ask(lane, head(id), b"x").unwrap();
+    }
+    let (in_hand, late) = (hand.claim().unwrap(), hand.claim().unwrap());
+    let mut ticket = Ticket::default();
+    assert_eq!(hand.works.poll_over(in_hand.key, &mut ticket, Waker::noop()), Poll::Pending);
+    let _ = hand.works.take_effects();
+    hand.say(lane, |out| put_numbers(out, to_replier::CANCEL, &[0])).unwrap();
+    assert_eq!(hand.works.take_effects().wakers.len(), 1, "its handler is woken");
+    assert_eq!(hand.works.poll_over(in_hand.key, &mut ticket, Waker::noop()), Poll::Ready(()));
+    assert!(!hand.works.answer(in_hand.key, reply(b"nobody hears it")));
+    hand.say(lane, |out| put_numbers(out, to_replier::CANCEL, &[2])).unwrap();
+    assert_eq!(hand.claim().unwrap().id, 3, "what was given up is handed to nobody");
+    hand.pass(1000);
+    assert!(!hand.works.is_open(late.key), "its time is over");
+    assert_eq!(hand.kinds(lane), Vec::<u8>::new());
+    let counts = hand.works.counts;
+    assert_eq!((counts.cancelled, counts.expired), (2, 2));
+    assert_eq!(hand.works.figures().bytes, 0);
+}
+
+#[test]
+fn a_lost_lane_ends_its_work_unless_it_may_be_asked_again() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, head(0), b"once").unwrap();
+    let again = RequestHead { idempotent: true, ..head(1) };
+    hand.ask(lane, again, b"again").unwrap();
+    let (once, twice) = (hand.claim().unwrap(), hand.claim().unwrap());
+    hand.works.close_lane(lane);
+    assert!(!hand.works.is_open(once.key) && hand.works.is_open(twice.key));
+
+    // It comes again over another lane: the work that goes on is its work, too.
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, RequestHead { attempt: 2, ..again }, &vec![0; 3 * PIECE]).unwrap();
+    assert!(hand.claim().is_none());
+    assert!(hand.works.answer(twice.key, reply(b"done")));
+    assert_eq!(hand.kinds(lane), [to_requester::REPLY]);
+
+    // The answer may have been lost, too: the one that was kept is given.
+    hand.works.close_lane(lane);
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, RequestHead { attempt: 3, ..again }, b"again").unwrap();
+    assert!(hand.claim().is_none());
+    assert_eq!(hand.kinds(lane), [to_requester::REPLY]);
+    // The same number of another node, or of another life, is another request.
+    let other = hand.lane(2, FULL);
+    hand.ask(other, again, b"of somebody else").unwrap();
+    assert!(hand.claim().is_some());
+    assert_eq!(hand.works.counts.repeated, 2);
+}
+
+#[test]
+fn a_repeat_whose_first_lane_is_not_known_to_be_lost_moves_to_its_lane() {
+    let mut hand = Hand::new(10);
+    let (stale, fresh) = (hand.lane(1, FULL), hand.lane(1, FULL));
+    let again = RequestHead { idempotent: true, ..head(1) };
+    hand.ask(stale, again, b"again").unwrap();
+    let work = hand.claim().unwrap();
+    hand.ask(fresh, again, b"again").unwrap();
+    hand.works.close_lane(stale);
+    assert!(hand.works.is_open(work.key), "it is the other lane's by now");
+    hand.works.answer(work.key, reply(b"done"));
+    assert_eq!(hand.kinds(fresh), [to_requester::REPLY]);
+    assert_eq!(hand.works.figures().bytes, 0);
+}
+
+#[test]
+fn a_repeat_of_what_waits_or_has_only_begun_is_handed_out_once() {
+    let mut hand = Hand::new(10);
+    let (stale, fresh) = (hand.lane(1, FULL), hand.lane(1, FULL));
+    let again = |id| RequestHead { idempotent: true, ..head(id) };
+    hand.ask(stale, again(1), &[1; 2 * PIECE]).unwrap();
+    hand.say(stale, |out| {
+        put_request(out, again(2), &[], 9, 1);
+        out.extend_from_slice(b"a");
+    })
+    .unwrap();
+    hand.ask(fresh, again(1), &[1; 2 * PIECE]).unwrap();
+    hand.ask(fresh, again(2), b"all of it").unwrap();
+    let works: Vec<_> = std::iter::from_fn(|| hand.claim()).map(|handed| (handed.id, handed.key)).collect();
+    assert_eq!(works.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2]);
+    hand.works.close_lane(stale);
+    works.into_iter().for_each(|(_, key)| _ = hand.works.answer(key, reply(b"done")));
+    assert_eq!(hand.kinds(fresh), [to_requester::REPLY, to_requester::REPLY]);
+}
+
+#[test]
+fn a_closed_replier_sends_away_what_it_has_not_handed_out() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, head(0), b"in hand").unwrap();
+    let in_hand = hand.claim().unwrap();
+    hand.ask(lane, head(1), b"waits").unwrap();
+    hand.say(lane, |out| {
+        put_request(out, head(2), &[], 9, 1);
+        out.extend_from_slice(b"a");
+    })
+    .unwrap();
+    hand.works.drain();
+    assert_eq!(hand.works.claim(None).err(), Some(Closed));
+    assert_eq!(
+        hand.kinds(lane),
+        [to_requester::BUSY, to_requester::BUSY, to_requester::CLOSING],
+        "also what is on its way"
+    );
+    assert!(!hand.works.is_drained());
+    hand.ask(lane, head(3), b"too late").unwrap();
+    assert_eq!(hand.kinds(lane), [to_requester::BUSY]);
+    hand.works.answer(in_hand.key, reply(b"still"));
+    assert!(!hand.works.is_drained(), "its answer is not written");
+    assert_eq!(hand.kinds(lane), [to_requester::REPLY]);
+    assert!(hand.works.is_drained());
+    assert_eq!(hand.works.counts.returned, 2);
+}
+
+#[test]
+fn a_body_that_is_announced_and_never_comes_holds_nothing_for_long() {
+    let mut hand = Hand::new(1);
+    let lane = hand.lane(1, FULL);
+    hand.say(lane, |out| {
+        put_request(out, head(0), &[], MAX_MESSAGE, 1);
+        out.extend_from_slice(b"a");
+    })
+    .unwrap();
+    assert_eq!(hand.works.figures().arriving, 1);
+    hand.pass(1000);
+    assert_eq!((hand.works.figures().arriving, hand.works.figures().bytes), (0, 0));
+    hand.ask(lane, head(1), b"there is room").unwrap();
+    assert!(hand.claim().is_some());
+    // What still comes of it is passed over.
+    hand.say(lane, |out| {
+        put_more(out, 0, 1);
+        out.extend_from_slice(b"b");
+    })
+    .unwrap();
+}
+
+#[test]
+fn replies_wait_for_credit_and_failures_do_not() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, 1);
+    for id in 0..3 {
+        hand.ask(lane, head(id), b"x").unwrap();
+    }
+    let works: Vec<_> = (0..3).map(|_| hand.claim().unwrap().key).collect();
+    hand.works.answer(works[0], reply(&vec![0; 3 * PIECE]));
+    hand.works.answer(works[1], reply(b"waits"));
+    assert_eq!(hand.kinds(lane), [to_requester::REPLY, MORE, MORE], "one may overshoot");
+    hand.say(lane, |out| put_numbers(out, to_replier::CREDIT, &[FULL])).unwrap();
+    assert_eq!(hand.kinds(lane), [to_requester::REPLY]);
+    hand.works.answer(works[2], Answer::Failed { code: "a".into(), message: "b".into() });
+    assert_eq!(hand.kinds(lane), [to_requester::FAILED]);
+}
+
+#[test]
+fn a_cancel_stops_a_reply_that_is_on_its_way() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, head(0), b"x").unwrap();
+    hand.ask(lane, head(1), b"x").unwrap();
+    let works: Vec<_> = (0..2).map(|_| hand.claim().unwrap().key).collect();
+    hand.works.answer(works[0], reply(&vec![0; 100 * PIECE]));
+    let mut chunks = Vec::new();
+    assert!(hand.works.take_outgoing(lane, Waker::noop(), &mut chunks));
+    hand.works.answer(works[1], reply(b"not begun"));
+    hand.say(lane, |out| {
+        put_numbers(out, to_replier::CANCEL, &[0]);
+        put_numbers(out, to_replier::CANCEL, &[1]);
+    })
+    .unwrap();
+    assert_eq!(hand.kinds(lane), Vec::<u8>::new());
+    assert_eq!(hand.works.figures().bytes, 0);
+}
+
+#[test]
+fn who_does_not_read_makes_nothing_grow() {
+    let mut hand = Hand::new(1);
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, head(0), b"x").unwrap();
+    // Busy is said to all others, until their credit is used up, which is given back only once that was written.
+    let asked = (1..).take_while(|id| hand.ask(lane, head(*id), &[0; 1000]).is_ok()).count() as u64;
+    assert!(asked <= EXCHANGE_WINDOW_BYTES / 1000, "{asked}");
+
+    // And where replies are not taken, a bounded number of bytes waits, whatever credit was said to be there for them.
+    let mut hand = Hand::new(1000);
+    let lane = hand.lane(1, 0);
+    let body = vec![0; 8 << 20];
+    for id in 0..100 {
+        hand.ask(lane, head(id), b"x").unwrap();
+        let work = hand.claim().unwrap();
+        hand.works.answer(work.key, reply(&body));
+    }
+    assert!(hand.works.figures().bytes <= EXCHANGE_WINDOW_BYTES + (8 << 20));
+    hand.say(lane, |out| put_numbers(out, to_replier::CREDIT, &[FULL << 2])).unwrap();
+    let failed = hand.kinds(lane).into_iter().filter(|kind| *kind == to_requester::FAILED).count();
+    assert!(failed > 80, "the rest is told that there was no room: {failed}");
+}
+
+#[test]
+fn requests_that_lie_cost_the_link() {
+    let begin = || {
+        let mut hand = Hand::new(10);
+        let lane = hand.lane(1, FULL);
+        hand.ask(lane, head(0), b"x").unwrap();
+        (hand, lane)
+    };
+    let (mut hand, lane) = begin();
+    assert!(hand.ask(lane, head(0), b"x").is_err(), "a number that is open");
+    let (mut hand, lane) = begin();
+    hand.claim().unwrap();
+    let more = |out: &mut BytesMut| {
+        put_more(out, 0, 1);
+        out.extend_from_slice(b"b");
+    };
+    assert!(hand.say(lane, more).is_err(), "more than was announced");
+    let (mut hand, lane) = begin();
+    let begun = |out: &mut BytesMut| {
+        put_request(out, head(1), &[], 3, 1);
+        out.extend_from_slice(b"a");
+        put_more(out, 1, 3);
+        out.extend_from_slice(b"bcd");
+    };
+    assert!(hand.say(lane, begun).is_err(), "more than was announced");
+    let (mut hand, lane) = begin();
+    assert!(hand.ask(lane, head(1), &vec![0; MAX_MESSAGE + 1]).is_err(), "too long");
+    let (mut hand, lane) = begin();
+    assert!(hand.say(lane, |out| put_numbers(out, to_replier::CREDIT, &[1])).is_err(), "credit taken back");
+    let (mut hand, lane) = begin();
+    assert!(hand.say(lane, |out| put_numbers(out, 0x3f, &[1])).is_err(), "an unknown kind");
+    hand.say(lane, |out| put_numbers(out, 0x40, &[1])).unwrap();
+    // What is given up twice, or was never asked, is nobody's work.
+    hand.say(lane, |out| put_numbers(out, to_replier::CANCEL, &[77])).unwrap();
+    hand.say(lane, |out| put_numbers(out, to_replier::CANCEL, &[0])).unwrap();
+    hand.say(lane, |out| put_numbers(out, to_replier::CANCEL, &[0])).unwrap();
+    assert_eq!(hand.works.counts.cancelled, 1);
+    // A time beyond all clocks is a long one.
+    hand.ask(lane, RequestHead { remaining: 1 << 61, ..head(9) }, b"x").unwrap();
+}

@@ -1,0 +1,465 @@
+//! Requests by tables, with the replier's part played by hand; and, in `outcomes`, against real repliers.
+
+mod outcomes;
+
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::*;
+use crate::wire::control::{Level, SocketKind};
+use crate::wire::exchange::{MORE, put_failed, put_more, put_numbers, put_reply, to_replier, to_requester};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MAX_MESSAGE: usize = 1 << 20;
+
+fn node(byte: u8) -> NodeId {
+    NodeId::from_bytes([byte; 32])
+}
+
+fn open() -> OpenLane {
+    let (kind, level) = (SocketKind::Requester, Level::AtMostOnce);
+    OpenLane { from: SocketId(1), to: SocketId(2), kind, level, epoch: 7, base: 0, taken: false }
+}
+
+fn asked(now: Instant, body: &[u8]) -> Asked {
+    Asked {
+        content: Content { headers: Bytes::new(), body: Bytes::copy_from_slice(body) },
+        deadline: now + SECOND,
+        idempotent: false,
+        patient: false,
+        target: Target::Anybody,
+    }
+}
+
+/// A requester whose repliers are played by hand.
+struct Hand {
+    requests: Requests,
+    now: Instant,
+}
+
+impl Hand {
+    fn new(messages: u64) -> Self {
+        Self { requests: Requests::new(Amount { messages, bytes: 1 << 30 }, 1), now: Instant::now() }
+    }
+
+    /// A lane to this node, with this much credit.
+    fn lane(&mut self, byte: u8, credit: u64) -> LaneKey {
+        let peer = LanePeer { node: node(byte), socket: SocketId(2), slots: false, max_message: MAX_MESSAGE };
+        let key = self.requests.open_lane(peer, &open());
+        self.taken(key);
+        self.say(key, |out| put_numbers(out, to_requester::CREDIT, &[credit])).unwrap();
+        key
+    }
+
+    fn ask(&mut self, body: &[u8]) -> u64 {
+        let asked = asked(self.now, body);
+        self.requests.ask(asked).unwrap()
+    }
+
+    /// What the lane's writer takes: its frames, by kind and payload.
+    fn taken(&mut self, key: LaneKey) -> Vec<(u8, Bytes)> {
+        let mut chunks = Vec::new();
+        while self.requests.take_outgoing(key, self.now, Waker::noop(), &mut chunks) {}
+        let mut bytes = BytesMut::from(&chunks.concat()[..]);
+        if bytes.first() == Some(&0) {
+            frame::split_open(&mut bytes).unwrap().unwrap();
+        }
+        let (mut frames, mut all) = (Frames::default(), Vec::new());
+        frames
+            .feed(bytes.freeze(), |kind, payload| {
+                all.push((kind, payload));
+                Ok(())
+            })
+            .unwrap();
+        all
+    }
+
+    /// The kinds of what it takes, without credit.
+    fn kinds(&mut self, key: LaneKey) -> Vec<u8> {
+        self.taken(key).into_iter().map(|(kind, _)| kind).filter(|kind| *kind != to_replier::CREDIT).collect()
+    }
+
+    fn say(&mut self, key: LaneKey, put: impl FnOnce(&mut BytesMut)) -> Result<(), super::super::lane::Violation> {
+        let mut out = BytesMut::new();
+        put(&mut out);
+        self.requests.handle_incoming(key, &mut [out.freeze()], self.now, MAX_MESSAGE)
+    }
+
+    fn reply(&mut self, key: LaneKey, number: u64, body: &[u8]) -> Result<(), super::super::lane::Violation> {
+        self.say(key, |out| {
+            put_reply(out, number, &[], body.len(), body.len());
+            out.extend_from_slice(body);
+        })
+    }
+
+    fn ended(&mut self, number: u64) -> Option<Outcome> {
+        match self.requests.poll(number, Waker::noop()) {
+            Poll::Ready(outcome) => Some(outcome),
+            Poll::Pending => None,
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.requests.expire(self.now);
+    }
+}
+
+const FULL: u64 = 1 << 30;
+
+#[test]
+fn a_request_is_sent_at_once_and_ends_with_its_reply() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let number = hand.ask(b"hello");
+    assert_eq!(hand.ended(number), None);
+    assert_eq!(hand.kinds(lane), [to_replier::REQUEST]);
+    assert!(hand.requests.owes(lane));
+    hand.now += SECOND / 10;
+    hand.reply(lane, number, b"HELLO").unwrap();
+    let Some(Outcome::Replied { content, by, attempt: 1 }) = hand.ended(number) else { panic!("it is answered") };
+    assert_eq!((&content.body[..], by), (&b"HELLO"[..], node(1)));
+    assert_eq!(hand.ended(number), None, "it is taken once");
+    assert!(!hand.requests.owes(lane));
+    let figures = hand.requests.lanes().next().unwrap();
+    assert_eq!((figures.open, figures.answered, figures.latency), (0, 1, Some(SECOND / 10)));
+    assert_eq!((hand.requests.open(), hand.requests.used()), (0, Amount::default()));
+}
+
+#[test]
+fn nobody_there_is_said_at_once_but_to_those_who_wait() {
+    let mut hand = Hand::new(10);
+    let now = hand.now;
+    let impatient = hand.ask(b"a");
+    let patient = hand.requests.ask(Asked { patient: true, ..asked(now, b"b") }).unwrap();
+    let to_one = hand.requests.ask(Asked { target: Target::Node(node(9)), ..asked(now, b"c") }).unwrap();
+    assert!(hand.requests.take_effects().look && hand.requests.looks_for_somebody());
+    hand.requests.nobody_there(&[(node(9), SocketId(2))]);
+    assert_eq!((hand.ended(impatient), hand.ended(to_one)), (None, None), "they are there, and not yet connected");
+    hand.requests.nobody_there(&[]);
+    assert_eq!(hand.ended(impatient), Some(Outcome::NoReplier));
+    assert_eq!(hand.ended(to_one), Some(Outcome::NoReplier));
+    assert_eq!(hand.ended(patient), None);
+    hand.pass(SECOND);
+    assert_eq!(hand.ended(patient), Some(Outcome::NoReplier));
+}
+
+#[test]
+fn who_waited_for_a_replier_is_sent_when_one_comes() {
+    let mut hand = Hand::new(10);
+    let now = hand.now;
+    let number = hand.requests.ask(Asked { patient: true, ..asked(now, b"a") }).unwrap();
+    let to_two = hand.requests.ask(Asked { target: Target::Node(node(2)), ..asked(now, b"b") }).unwrap();
+    let one = hand.lane(1, FULL);
+    assert_eq!(hand.kinds(one), [to_replier::REQUEST], "the first one, and not the one for somebody else");
+    let two = hand.lane(2, FULL);
+    assert_eq!(hand.kinds(two), [to_replier::REQUEST]);
+    hand.reply(one, number, b"x").unwrap();
+    hand.reply(two, to_two, b"y").unwrap();
+    assert!(hand.ended(number).is_some() && hand.ended(to_two).is_some());
+}
+
+#[test]
+fn a_full_replier_is_passed_over_and_when_all_are_it_is_said() {
+    let mut hand = Hand::new(10);
+    let lanes = [hand.lane(1, FULL), hand.lane(2, FULL)];
+    let number = hand.ask(b"a");
+    let first = lanes.into_iter().find(|lane| hand.kinds(*lane) == [to_replier::REQUEST]).unwrap();
+    let second = lanes.into_iter().find(|lane| *lane != first).unwrap();
+    hand.say(first, |out| put_numbers(out, to_requester::BUSY, &[number])).unwrap();
+    assert_eq!(hand.ended(number), None);
+    assert_eq!((hand.kinds(first), hand.kinds(second)), (vec![], vec![to_replier::REQUEST]));
+    hand.say(second, |out| put_numbers(out, to_requester::BUSY, &[number])).unwrap();
+    assert_eq!(hand.ended(number), Some(Outcome::Busy));
+    assert_eq!(hand.requests.counts.refused, 2);
+}
+
+#[test]
+fn what_was_not_sent_goes_elsewhere_and_what_was_is_unknown_unless_it_does_no_harm() {
+    let mut hand = Hand::new(10);
+    let now = hand.now;
+    let lost = hand.lane(1, FULL);
+    let sent = hand.ask(b"sent");
+    let again = hand.requests.ask(Asked { idempotent: true, ..asked(now, b"again") }).unwrap();
+    hand.kinds(lost);
+    let unsent = hand.ask(b"not taken by the writer");
+    hand.requests.close_lane(lost);
+    assert_eq!(hand.ended(sent), Some(Outcome::Unknown(Lost::Link(node(1)))));
+    assert_eq!((hand.ended(again), hand.ended(unsent)), (None, None));
+    let next = hand.lane(2, FULL);
+    let frames = hand.taken(next);
+    let requests: Vec<_> = frames
+        .iter()
+        .filter(|(kind, _)| *kind == to_replier::REQUEST)
+        .map(|(_, payload)| exchange::read_request(payload).unwrap().head)
+        .map(|head| (head.id, head.attempt, head.idempotent))
+        .collect();
+    assert_eq!(requests, [(again, 2, true), (unsent, 1, false)]);
+    // Nobody else is there for the rest of its time: a handler may have run.
+    hand.requests.close_lane(next);
+    let _ = hand.ended(unsent);
+    hand.requests.nobody_there(&[]);
+    assert_eq!(hand.ended(again), None);
+    hand.pass(SECOND);
+    assert_eq!(hand.ended(again), Some(Outcome::Unknown(Lost::Link(node(2)))));
+}
+
+#[test]
+fn time_that_is_over_says_how_far_a_request_has_come() {
+    let mut hand = Hand::new(10);
+    let no_credit = hand.lane(1, 0);
+    let waits = hand.ask(b"without credit");
+    hand.pass(SECOND);
+    assert_eq!(hand.ended(waits), Some(Outcome::NotSent), "somebody is there");
+    assert_eq!(hand.kinds(no_credit), Vec::<u8>::new(), "and has heard nothing of it");
+
+    let lane = hand.lane(2, FULL);
+    let sent = hand.ask(b"sent");
+    assert_eq!(hand.kinds(lane), [to_replier::REQUEST]);
+    hand.pass(SECOND);
+    assert_eq!(hand.ended(sent), Some(Outcome::TimedOut));
+    assert_eq!(hand.kinds(lane), [to_replier::CANCEL], "its handler is told");
+
+    let assigned = hand.ask(b"not taken by the writer");
+    hand.pass(SECOND);
+    assert_eq!(hand.ended(assigned), Some(Outcome::NotSent));
+    assert_eq!(hand.kinds(lane), Vec::<u8>::new(), "of what was not sent nothing is said");
+    assert_eq!(hand.requests.arm(hand.now), None, "there is nothing to look for");
+}
+
+#[test]
+fn the_timer_is_set_anew_only_for_what_ends_sooner() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let (start, now) = (hand.now, hand.now);
+    let first = hand.ask(b"x");
+    assert!(hand.requests.take_effects().look);
+    assert_eq!(hand.requests.arm(now), Some(start + SECOND));
+    hand.kinds(lane);
+    hand.reply(lane, first, b"y").unwrap();
+    hand.pass(SECOND / 2);
+    hand.ask(b"ends later");
+    assert!(!hand.requests.take_effects().look, "it is looked soon enough");
+    let sooner = Asked { deadline: start + SECOND * 3 / 4, ..asked(hand.now, b"sooner") };
+    hand.requests.ask(sooner).unwrap();
+    assert!(hand.requests.take_effects().look);
+    assert_eq!(hand.requests.arm(hand.now), Some(start + SECOND * 3 / 4));
+    hand.pass(SECOND / 2);
+    assert_eq!(hand.requests.arm(hand.now), Some(start + SECOND * 3 / 2));
+}
+
+#[test]
+fn the_time_that_remains_travels_with_the_request() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    hand.ask(b"x");
+    hand.now += SECOND / 4;
+    let (_, payload) = hand.taken(lane).into_iter().find(|(kind, _)| *kind == to_replier::REQUEST).unwrap();
+    assert_eq!(exchange::read_request(&payload).unwrap().head.remaining, 750);
+}
+
+#[test]
+fn who_gives_up_has_its_handler_told_and_its_room_given_back() {
+    let mut hand = Hand::new(1);
+    let lane = hand.lane(1, FULL);
+    let first = hand.ask(b"first");
+    let second = hand.ask(b"no room yet");
+    assert_eq!(hand.kinds(lane), [to_replier::REQUEST]);
+    hand.requests.forget(first, hand.now);
+    assert_eq!(hand.kinds(lane), [to_replier::CANCEL, to_replier::REQUEST]);
+    hand.requests.forget(second, hand.now);
+    assert_eq!(hand.kinds(lane), [to_replier::CANCEL]);
+    let third = hand.ask(b"not taken");
+    hand.requests.forget(third, hand.now);
+    assert_eq!(hand.kinds(lane), Vec::<u8>::new());
+    assert_eq!((hand.requests.counts.cancelled, hand.requests.open()), (3, 0));
+    // An answer that was under way harms nobody, and its credit is given back.
+    hand.reply(lane, first, b"late").unwrap();
+    assert_eq!(hand.requests.counts.late, 1);
+}
+
+#[test]
+fn a_long_body_goes_in_pieces_and_a_short_one_passes_it() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let body = vec![7; 5 * crate::wire::limits::PIECE];
+    let long = hand.ask(&body);
+    let mut chunks = Vec::new();
+    assert!(hand.requests.take_outgoing(lane, hand.now, Waker::noop(), &mut chunks));
+    assert!(chunks.iter().map(Bytes::len).sum::<usize>() < body.len(), "not all at once");
+    let short = hand.ask(b"short");
+    let kinds = hand.kinds(lane);
+    assert_eq!(kinds[0], to_replier::REQUEST, "before the rest");
+    assert!(kinds[1..].iter().all(|kind| *kind == MORE));
+    hand.reply(lane, short, b"x").unwrap();
+    hand.reply(lane, long, b"y").unwrap();
+    assert!(hand.ended(short).is_some() && hand.ended(long).is_some());
+}
+
+#[test]
+fn what_was_begun_and_not_sent_in_full_is_asked_elsewhere() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let number = hand.ask(&vec![7; 8 * crate::wire::limits::PIECE]);
+    let mut chunks = Vec::new();
+    assert!(hand.requests.take_outgoing(lane, hand.now, Waker::noop(), &mut chunks));
+    hand.requests.close_lane(lane);
+    let next = hand.lane(2, FULL);
+    assert_eq!(hand.kinds(next).len(), 8);
+    hand.reply(next, number, b"x").unwrap();
+    assert!(matches!(hand.ended(number), Some(Outcome::Replied { .. })), "no handler can have run before");
+}
+
+#[test]
+fn a_replier_that_closes_answers_what_it_has_and_is_asked_nothing_more() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let sent = hand.ask(b"in hand");
+    hand.kinds(lane);
+    let assigned = hand.ask(b"not taken");
+    hand.say(lane, |out| put_numbers(out, to_requester::CLOSING, &[])).unwrap();
+    assert_eq!(hand.requests.lane_count(), 0);
+    assert!(!hand.requests.is_finished(lane));
+    let there = [(node(1), SocketId(2))];
+    let nobody = hand.ask(b"it is in the tables, and takes no more");
+    hand.requests.nobody_there(&[there[0], (node(2), SocketId(2))]);
+    assert_eq!(hand.ended(nobody), None, "somebody else is there, and not yet connected");
+    hand.requests.forget(nobody, hand.now);
+    assert!(hand.requests.has_left(&there[0]));
+    let next = hand.lane(2, FULL);
+    assert_eq!(hand.kinds(next), [to_replier::REQUEST]);
+    hand.reply(next, assigned, b"x").unwrap();
+    hand.reply(lane, sent, b"x").unwrap();
+    assert!(hand.ended(sent).is_some() && hand.ended(assigned).is_some());
+    assert!(hand.requests.is_finished(lane) && !hand.requests.is_finished(next));
+}
+
+#[test]
+fn the_less_loaded_and_faster_one_is_asked_more() {
+    let mut hand = Hand::new(1000);
+    let (slow, fast) = (hand.lane(1, FULL), hand.lane(2, FULL));
+    // Their latencies are known: 100 ms and 1 ms.
+    for (lane, by, millis) in [(slow, 1, 100), (fast, 2, 1)] {
+        let asked = Asked { target: Target::Node(node(by)), ..asked(hand.now, b"x") };
+        let number = hand.requests.ask(asked).unwrap();
+        hand.kinds(lane);
+        hand.now += Duration::from_millis(millis);
+        hand.reply(lane, number, b"x").unwrap();
+    }
+    for _ in 0..100 {
+        hand.ask(b"x");
+    }
+    let open: Vec<_> = hand.requests.lanes().map(|lane| lane.open).collect();
+    assert_eq!(open[0] + open[1], 100);
+    assert!(open[0] <= 1 && open[1] >= 99, "{open:?}");
+}
+
+#[test]
+fn what_no_replier_takes_is_said() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let number = hand.ask(&vec![0; MAX_MESSAGE + 1]);
+    assert_eq!(hand.ended(number), Some(Outcome::TooLarge { size: MAX_MESSAGE + 1, limit: MAX_MESSAGE }));
+    assert_eq!(hand.kinds(lane), Vec::<u8>::new());
+    let mut small = Requests::new(Amount { messages: 1, bytes: 10 }, 1);
+    let refused = small.ask(asked(hand.now, &[0; 11]));
+    assert_eq!(refused, Err(Refused::TooLarge { size: 11, limit: 10 }), "more than the whole bound");
+}
+
+#[test]
+fn a_closed_requester_ends_everything_once() {
+    let mut hand = Hand::new(1);
+    let lane = hand.lane(1, FULL);
+    let (sent, waiting) = (hand.ask(b"sent"), hand.ask(b"waiting"));
+    hand.kinds(lane);
+    assert!(!hand.requests.refuse_more());
+    assert_eq!(hand.requests.ask(asked(hand.now, b"x")), Err(Refused::Closed));
+    hand.requests.close();
+    assert_eq!(hand.ended(sent), Some(Outcome::Unknown(Lost::Closed)));
+    assert_eq!(hand.ended(waiting), Some(Outcome::Closed));
+    assert!(hand.requests.is_drained() && hand.requests.is_finished(lane));
+    assert_eq!((hand.requests.counts.unknown, hand.requests.counts.closed), (1, 1));
+}
+
+#[test]
+fn answers_that_lie_cost_the_link_and_late_ones_nothing() {
+    let begin = || {
+        let mut hand = Hand::new(10);
+        let (lane, other) = (hand.lane(1, FULL), hand.lane(2, 0));
+        let number = hand.ask(b"x");
+        hand.kinds(lane);
+        (hand, lane, other, number)
+    };
+    let (mut hand, lane, other, number) = begin();
+    hand.reply(other, number, b"of somebody else").unwrap();
+    assert_eq!(hand.ended(number), None, "who was not asked answers nothing");
+    hand.say(other, |out| put_numbers(out, to_requester::BUSY, &[number])).unwrap();
+    hand.say(other, |out| put_failed(out, number, "a", "b")).unwrap();
+    assert_eq!(hand.ended(number), None);
+    hand.reply(lane, number, b"right").unwrap();
+    hand.reply(lane, number, b"twice").unwrap();
+    let Some(Outcome::Replied { content, .. }) = hand.ended(number) else { panic!("it is answered") };
+    assert_eq!(&content.body[..], b"right");
+    assert_eq!(hand.ended(number), None);
+
+    let (mut hand, lane, _, number) = begin();
+    assert!(hand.reply(lane, number + 1, b"x").is_err(), "never asked");
+    let (mut hand, lane, _, number) = begin();
+    assert!(hand.say(lane, |out| put_numbers(out, to_requester::BUSY, &[number + 1])).is_err(), "never asked");
+    let (mut hand, lane, _, _) = begin();
+    let unsent = hand.ask(b"assigned and not sent");
+    assert!(hand.reply(lane, unsent, b"x").is_err(), "not sent yet");
+    let (mut hand, lane, _, number) = begin();
+    hand.say(lane, |out| put_reply(out, number, &[], 9, 0)).unwrap_err();
+    let (mut hand, lane, _, number) = begin();
+    let part = |out: &mut BytesMut| {
+        put_reply(out, number, &[], 9, 1);
+        out.extend_from_slice(b"a");
+    };
+    hand.say(lane, part).unwrap();
+    assert!(hand.say(lane, part).is_err(), "a second reply");
+    let (mut hand, lane, _, number) = begin();
+    hand.say(lane, |out| {
+        put_reply(out, number, &[], 2, 1);
+        out.extend_from_slice(b"a");
+        put_more(out, number, 2);
+        out.extend_from_slice(b"bc");
+    })
+    .unwrap_err();
+    let (mut hand, lane, _, number) = begin();
+    assert!(hand.say(lane, |out| put_reply(out, number, &[], MAX_MESSAGE + 1, 0)).is_err(), "too long");
+    let (mut hand, lane, _, _) = begin();
+    assert!(hand.say(lane, |out| put_numbers(out, to_requester::CREDIT, &[1])).is_err(), "credit taken back");
+    let (mut hand, lane, _, _) = begin();
+    assert!(hand.say(lane, |out| put_numbers(out, 0x3f, &[1])).is_err(), "an unknown kind");
+    hand.say(lane, |out| put_numbers(out, 0x40, &[1])).unwrap();
+}
+
+#[test]
+fn replies_beyond_the_credit_cost_the_link() {
+    let mut hand = Hand::new(1000);
+    let lane = hand.lane(1, FULL);
+    let body = vec![0; 1 << 20];
+    let replies = EXCHANGE_WINDOW_BYTES / (1 << 20);
+    let numbers: Vec<_> = (0..replies + 1).map(|_| hand.ask(b"x")).collect();
+    hand.kinds(lane);
+    let mut reply = |number: u64| {
+        let mut pieces = body.chunks(crate::wire::limits::PIECE);
+        let first = pieces.next().unwrap();
+        hand.say(lane, |out| {
+            put_reply(out, number, &[], body.len(), first.len());
+            out.extend_from_slice(first);
+            for piece in pieces {
+                put_more(out, number, piece.len());
+                out.extend_from_slice(piece);
+            }
+        })
+    };
+    // Nobody takes them: the last one that is within the credit goes beyond it.
+    for number in &numbers[..numbers.len() - 1] {
+        reply(*number).unwrap();
+    }
+    assert!(reply(numbers[numbers.len() - 1]).is_err());
+}
