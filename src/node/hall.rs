@@ -46,6 +46,8 @@ pub(crate) struct Hall {
     /// How many links are open.
     pub(super) links: watch::Sender<usize>,
     pub(super) settled: watch::Sender<bool>,
+    /// Counts what may change the answer to who is there: tables, links, and that the node is settled.
+    news: watch::Sender<u64>,
     /// Every task of the node ends with it.
     pub(super) over: CancellationToken,
     /// What the application holds on to; the node leaves when it is dropped.
@@ -173,6 +175,7 @@ impl Hall {
             progress: Notify::new(),
             links: watch::Sender::new(0),
             settled: watch::Sender::new(false),
+            news: watch::Sender::new(0),
             over: CancellationToken::new(),
             host: Mutex::default(),
         })
@@ -221,6 +224,7 @@ impl Hall {
         state.sockets.insert(id, Socket { entry: entry.clone(), end, alone_at, told_alone: false });
         self.route_own(state, &entry);
         drop(guard);
+        self.tell_news();
         self.changed.notify_one();
         Ok(Registered { _host: host })
     }
@@ -243,9 +247,24 @@ impl Hall {
         }
         state.look_for_lonely(self.env.now());
         drop(guard);
+        self.tell_news();
         self.progress.notify_one();
         // The socket itself goes only now: what its end drops may call back.
         drop(socket);
+    }
+
+    /// Changes whenever [`is_settled`](Self::is_settled) or [`sockets_of`](Self::sockets_of) may have.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    pub(super) fn tell_news(&self) {
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The first view of the mesh is complete.
+    pub(crate) fn is_settled(&self) -> bool {
+        *self.settled.borrow()
     }
 
     pub(crate) fn env(&self) -> &Env {

@@ -85,6 +85,7 @@ impl Hall {
         }
         self.endpoint.close(CloseCode::Goodbye, GOODBYE).await;
         self.settled.send_replace(true);
+        self.tell_news();
         self.over.cancel();
         self.ring.close();
         Undelivered { messages }

@@ -173,6 +173,7 @@ impl Hall {
             }
             Heard::Sockets(change) => {
                 self.route_theirs(state, id, &change);
+                self.tell_news();
                 if !change.closed.is_empty() {
                     state.look_for_lonely(now);
                 }
@@ -294,6 +295,7 @@ impl Hall {
             return;
         }
         self.links.send_modify(|links| *links -= 1);
+        self.tell_news();
         let mut name = String::new();
         if let Some(peer) = state.peers.get_mut(&node) {
             name.clone_from(&peer.name);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::events::Event;
 use super::hall::{Hall, State};
 use super::links::Connected;
-use crate::id::SocketId;
+use crate::id::{NodeId, SocketId};
 use crate::link::{self, Carried, CloseCode, Connection, LaneStream, OpeningError};
 use crate::pattern::lane::{LanePeer, SocketEnd, Violation};
 use crate::session::{Change, ConnectionId};
@@ -221,6 +221,21 @@ impl Hall {
         let open = state.connections.values().filter(|connected| connected.open);
         let mut theirs = open.flat_map(|connected| connected.session.sockets().values());
         !matches(state, own.kind.matching(), &own.channel).is_empty() || theirs.any(|their| meet(own, their))
+    }
+
+    /// The sockets of a kind on a channel, of this node and of its peers, that a socket here may meet.
+    pub(crate) fn sockets_of(&self, kind: SocketKind, channel: &str) -> Vec<(NodeId, SocketId)> {
+        let state = self.lock();
+        let own = matches(&state, kind, channel).into_iter().map(|socket| (self.id, socket));
+        let open = state.connections.values().filter(|connected| connected.open);
+        let granted = open.filter(|connected| connected.connection.grants().allows(kind, channel));
+        let theirs = granted.flat_map(|connected| {
+            let sockets = connected.session.sockets().values();
+            sockets
+                .filter(|their| their.kind == kind && their.channel == channel)
+                .map(|their| (connected.peer, their.id))
+        });
+        own.chain(theirs).collect()
     }
 
     /// The channels on which there is a socket of this kind.

@@ -61,6 +61,9 @@ impl Hall {
         let until = state.started + SETTLING;
         let settled = now >= until || state.is_settled();
         self.settled.send_replace(settled);
+        if settled {
+            self.tell_news();
+        }
         (!settled).then_some(until)
     }
 
