@@ -232,6 +232,33 @@ fn figures(entry: &SocketEntry, metrics: &SocketMetrics) -> FiguresEntry {
             oldest_ms: pull.oldest.map(millis),
             ..head
         },
+        SocketFigures::Requester(requester) => FiguresEntry {
+            peers: requester.repliers.len() as u64,
+            queued: requester.waiting,
+            in_flight: requester.open - requester.waiting,
+            bytes: requester.bytes,
+            bound_messages: requester.bound_messages,
+            bound_bytes: requester.bound_bytes,
+            total: requester.asked,
+            handled: requester.replied,
+            nacked: requester.failed,
+            returned: requester.refused,
+            redelivered: requester.repeated,
+            ..head
+        },
+        SocketFigures::Replier(replier) => FiguresEntry {
+            peers: replier.requesters.len() as u64,
+            queued: replier.waiting + replier.arriving,
+            in_flight: replier.in_hand,
+            bytes: replier.bytes,
+            bound_messages: replier.limit,
+            total: replier.received,
+            handled: replier.replied,
+            nacked: replier.failed,
+            returned: replier.returned,
+            redelivered: replier.repeated,
+            ..head
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a node does, in figures that are exact at the moment they are taken.
 
+mod exchange;
 #[cfg(feature = "prometheus")]
 pub(crate) mod prometheus;
 mod snapshot;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use crate::id::NodeId;
 
+pub use exchange::{AskedReplierMetrics, AskingRequesterMetrics, ReplierMetrics, RequesterMetrics};
 pub use snapshot::{LinkStatus, NoStatus, NodeSnapshot, NodeStatus, Rates, Snapshot, SocketStatus};
 
 /// Figures of a node, from [`Node::metrics`](crate::Node::metrics).
@@ -44,6 +46,10 @@ pub enum SocketFigures {
     Push(PushMetrics),
     /// A pull socket.
     Pull(PullMetrics),
+    /// A requester.
+    Requester(RequesterMetrics),
+    /// A replier.
+    Replier(ReplierMetrics),
 }
 
 /// Figures of a push socket since it was opened.

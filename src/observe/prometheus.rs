@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{Metrics, PullMetrics, PushMetrics, SocketFigures};
+use super::{Metrics, PullMetrics, PushMetrics, ReplierMetrics, RequesterMetrics, SocketFigures};
 use crate::id::NodeId;
 
 /// What the text is.
@@ -41,15 +41,29 @@ pub(crate) fn page(about: &About<'_>, metrics: &Metrics) -> Result<String, fmt::
     let pushes: Vec<(Labels, &PushMetrics)> = sockets()
         .filter_map(|socket| match &socket.1.figures {
             SocketFigures::Push(push) => Some((labels(socket), push)),
-            SocketFigures::Pull(_) => None,
+            _ => None,
         })
         .collect();
     let pulls: Vec<(Labels, &PullMetrics)> = sockets()
         .filter_map(|socket| match &socket.1.figures {
             SocketFigures::Pull(pull) => Some((labels(socket), pull)),
-            SocketFigures::Push(_) => None,
+            _ => None,
         })
         .collect();
+    let requesters: Vec<(Labels, &RequesterMetrics)> = sockets()
+        .filter_map(|socket| match &socket.1.figures {
+            SocketFigures::Requester(requester) => Some((labels(socket), requester)),
+            _ => None,
+        })
+        .collect();
+    let repliers: Vec<(Labels, &ReplierMetrics)> = sockets()
+        .filter_map(|socket| match &socket.1.figures {
+            SocketFigures::Replier(replier) => Some((labels(socket), replier)),
+            _ => None,
+        })
+        .collect();
+    REQUESTER.iter().for_each(|figure| page.figure("requester", figure, &requesters));
+    REPLIER.iter().for_each(|figure| page.figure("replier", figure, &repliers));
     PUSH.iter().for_each(|figure| page.figure("push", figure, &pushes));
     PULL.iter().for_each(|figure| page.figure("pull", figure, &pulls));
     let mut text = String::new();
@@ -215,4 +229,59 @@ const PULL: &[Figure<PullMetrics>] = &[
         Value::Age(|pull| pull.oldest),
     ),
     figure("pushers", "Push sockets that it is connected to", Value::Gauge(|pull| pull.pushers.len() as u64)),
+];
+
+const REQUESTER: &[Figure<RequesterMetrics>] = &[
+    figure("requests_asked", "Requests that were asked", Value::Counter(|requester| requester.asked)),
+    figure("requests_replied", "Requests that were answered", Value::Counter(|requester| requester.replied)),
+    figure("requests_failed", "Requests that failed at their replier", Value::Counter(|requester| requester.failed)),
+    figure(
+        "requests_no_replier",
+        "Requests that nobody was there for",
+        Value::Counter(|requester| requester.no_replier),
+    ),
+    figure("requests_busy", "Requests for which every replier was full", Value::Counter(|requester| requester.busy)),
+    figure("requests_not_sent", "Requests that were not sent in time", Value::Counter(|requester| requester.not_sent)),
+    figure("requests_unknown", "Requests that were sent, then lost", Value::Counter(|requester| requester.unknown)),
+    figure(
+        "requests_timed_out",
+        "Requests that were sent and not answered in time",
+        Value::Counter(|requester| requester.timed_out),
+    ),
+    figure("requests_too_large", "Requests that no replier takes", Value::Counter(|requester| requester.too_large)),
+    figure("requests_closed", "Requests that ended with the node", Value::Counter(|requester| requester.closed)),
+    figure(
+        "requests_cancelled",
+        "Requests that nobody waited for any more",
+        Value::Counter(|requester| requester.cancelled),
+    ),
+    figure("requests_refused", "Times that a replier was full", Value::Counter(|requester| requester.refused)),
+    figure("requests_repeated", "Attempts beyond a request's first", Value::Counter(|requester| requester.repeated)),
+    figure("answers_late", "Answers that nobody waited for any more", Value::Counter(|requester| requester.late)),
+    figure("requests_open", "Requests that have not ended", Value::Gauge(|requester| requester.open)),
+    figure("requests_waiting", "Requests that are with no replier", Value::Gauge(|requester| requester.waiting)),
+    figure("request_bytes", "Bytes of requests that are with repliers", Value::Gauge(|requester| requester.bytes)),
+    figure("repliers", "Repliers that it is connected to", Value::Gauge(|requester| requester.repliers.len() as u64)),
+];
+
+const REPLIER: &[Figure<ReplierMetrics>] = &[
+    figure("requests_received", "Requests that were taken in", Value::Counter(|replier| replier.received)),
+    figure("requests_handed_out", "Requests that the application was handed", Value::Counter(|replier| replier.handed)),
+    figure("requests_replied", "Requests that were answered", Value::Counter(|replier| replier.replied)),
+    figure("requests_failed", "Requests that failed", Value::Counter(|replier| replier.failed)),
+    figure("requests_cancelled", "Requests that were given up", Value::Counter(|replier| replier.cancelled)),
+    figure("requests_expired", "Requests that ran out of time", Value::Counter(|replier| replier.expired)),
+    figure("requests_lost", "Requests that were lost with their link", Value::Counter(|replier| replier.lost)),
+    figure(
+        "requests_returned",
+        "Requests that went elsewhere as this replier closed",
+        Value::Counter(|replier| replier.returned),
+    ),
+    figure("requests_busy", "Requests that there was no room for", Value::Counter(|replier| replier.busy)),
+    figure("requests_repeated", "Idempotent requests that came again", Value::Counter(|replier| replier.repeated)),
+    figure("requests_waiting", "Requests waiting to be handed out", Value::Gauge(|replier| replier.waiting)),
+    figure("requests_in_hand", "Requests in the application's hands", Value::Gauge(|replier| replier.in_hand)),
+    figure("request_bytes", "Bytes of requests and replies that are here", Value::Gauge(|replier| replier.bytes)),
+    figure("limit_requests", "The most requests that are taken in at a time", Value::Gauge(|replier| replier.limit)),
+    figure("requesters", "Requesters that it is connected to", Value::Gauge(|replier| replier.requesters.len() as u64)),
 ];
