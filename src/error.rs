@@ -193,3 +193,125 @@ pub enum HandleError {
 #[error("the socket is closed")]
 #[non_exhaustive]
 pub struct Closed;
+
+/// How a request ended without a reply.
+///
+/// Each request ends once, by its deadline at the latest. [`may_have_run`](Self::may_have_run) says whether somebody may
+/// have worked on it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The replier answered that it failed. Reserved codes: `error` (a handler's error without a code of its own), `panic`,
+    /// `dropped` (the request was dropped unanswered), `too_large` (the reply was), `invalid` (a header of the reply did not
+    /// fit), `overflow` (too many replies wait for this requester to take them).
+    #[error("the request failed: {message} (code {code})")]
+    Remote {
+        /// What programs go by, at most 64 bytes.
+        code: String,
+        /// For people, at most 1,024 bytes.
+        message: String,
+    },
+    /// There is no replier on the channel, or not at the node that was to answer. Nothing was sent.
+    #[error("there is no replier on the channel")]
+    NoReplier,
+    /// Every replier has as many requests as it takes. None of them has handed it to its application.
+    #[error("every replier is busy")]
+    Busy,
+    /// There are repliers, and none could be given the request in time, or the one it was for has left. No application was
+    /// handed it.
+    #[error("the request was not sent: no replier had room for it in time")]
+    NotSent,
+    /// It was sent, and then its replier was lost, or this node ended: a handler may have run, or not.
+    #[error("it is not known what became of the request: {reason}")]
+    Unknown {
+        /// For people.
+        reason: String,
+    },
+    /// It was sent, and no answer came in time. The replier is told to stop; its handler may have run, or not.
+    #[error("no answer came in time")]
+    TimedOut,
+    /// The request is larger than may be sent, or than any replier takes. Nothing was sent.
+    #[error("the request has {len} bytes; at most {limit} are possible here: split it, or raise the limit")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The most that would be sent.
+        limit: usize,
+    },
+    /// A header does not fit. Nothing was sent.
+    #[error(transparent)]
+    Header(#[from] InvalidHeader),
+    /// The socket or its node is shutting down. Nothing was sent.
+    #[error("the socket is closed")]
+    Closed,
+}
+
+impl RequestError {
+    /// A handler may have run, if only in part. `false` is a guarantee that none has: the same may be asked again without
+    /// harm.
+    pub fn may_have_run(&self) -> bool {
+        matches!(self, Self::Remote { .. } | Self::Unknown { .. } | Self::TimedOut)
+    }
+}
+
+/// What went wrong in a handler, with a code for the program that asked: see [`Replier::serve`](crate::Replier::serve).
+///
+/// ```
+/// use meshmq::RemoteError;
+///
+/// let error = RemoteError::new("no_such_user", "there is no user 7");
+/// assert_eq!((error.code(), error.to_string()), ("no_such_user", "there is no user 7".to_owned()));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RemoteError {
+    code: String,
+    message: String,
+}
+
+impl RemoteError {
+    /// Of the code the first 64 bytes are told, of the message the first 1,024.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+
+    /// What programs go by.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// For people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Code and message.
+    pub(crate) fn into_parts(self) -> (String, String) {
+        (self.code, self.message)
+    }
+
+    /// What any error of a handler says: its own code, where it is one of these, also inside an [`Error`].
+    pub(crate) fn of<E: fmt::Display + 'static>(error: &E) -> Self {
+        let any = error as &dyn std::any::Any;
+        let own = any.downcast_ref::<Self>();
+        let boxed = || any.downcast_ref::<Error>().and_then(|error| error.downcast_ref::<Self>());
+        own.or_else(boxed).cloned().unwrap_or_else(|| Self::new("error", error.to_string()))
+    }
+}
+
+/// A reply did not fit. Whoever asked is told so: its request has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// It is larger than this node sends, or than whoever asked takes. The request fails with the code `too_large`.
+    #[error("the reply has {len} bytes; at most {limit} are possible here: split it, or raise the limit")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The most that would be sent.
+        limit: usize,
+    },
+    /// A header does not fit. The request fails with the code `invalid`.
+    #[error(transparent)]
+    Header(#[from] InvalidHeader),
+}

@@ -20,7 +20,8 @@
 //!
 //! A [`Node`] is one member of a mesh: it has an identity, one UDP port, and any number of sockets. A [`Push`] socket
 //! hands each message to one of the [`Pull`] sockets on the same channel, wherever in the mesh they are, and keeps it
-//! until that one has acknowledged it. Every link is QUIC with mutual TLS 1.3; only holders of the mesh key get one.
+//! until that one has acknowledged it. A [`Requester`] asks one of the [`Replier`] sockets on its channel, and each request
+//! ends once, with its reply or with what became of it. Every link is QUIC with mutual TLS 1.3; only holders of the mesh key get one.
 //!
 //! # The story of a message, and a map of the code
 //!
@@ -82,8 +83,8 @@ mod trust;
 mod wire;
 
 pub use error::{
-    Closed, Error, HandleError, InvalidChannel, InvalidHeader, OpenError, Result, SendError, SendErrorKind,
-    check_channel,
+    Closed, Error, HandleError, InvalidChannel, InvalidHeader, OpenError, RemoteError, ReplyError, RequestError,
+    Result, SendError, SendErrorKind, check_channel,
 };
 pub use id::{InvalidNodeId, NodeId};
 pub use message::{Delivery, HeaderIter, Headers, InvalidTraceParent, Message, MessageId, NewMessage, TraceParent};
@@ -91,10 +92,14 @@ pub use node::{
     Builder, Channel, ChannelSockets, Event, Events, JoinError, Node, Peer, Undelivered, UndeliveredMessage,
 };
 pub use observe::{
-    LinkStatus, Metrics, NoStatus, NodeSnapshot, NodeStatus, PullMetrics, PullerMetrics, PushMetrics, PusherMetrics,
-    Rates, Snapshot, SocketFigures, SocketMetrics, SocketStatus,
+    AskedReplierMetrics, AskingRequesterMetrics, LinkStatus, Metrics, NoStatus, NodeSnapshot, NodeStatus, PullMetrics,
+    PullerMetrics, PushMetrics, PusherMetrics, Rates, ReplierMetrics, RequesterMetrics, Snapshot, SocketFigures,
+    SocketMetrics, SocketStatus,
 };
-pub use socket::{Deliveries, Flush, Handled, Permit, Pull, PullBuilder, Push, PushBuilder, PushSink, Send};
+pub use socket::{
+    Ask, AskAll, Asking, Deliveries, Flush, Handled, Missing, Permit, Pull, PullBuilder, Push, PushBuilder, PushSink,
+    Replier, ReplierBuilder, Replies, Reply, Request, Requester, RequesterBuilder, Send,
+};
 pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};
 
 /// The code of the README compiles.

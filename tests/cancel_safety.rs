@@ -7,11 +7,12 @@ mod support;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use meshmq::{Event, Node, Pull, Push, SendErrorKind};
+use meshmq::{Event, Node, Pull, Push, Replier, RequestError, Requester, SendErrorKind};
 use support::{PATIENCE, Place, folder, run, until};
 
 /// A node with room for `bound` messages at its pusher.
@@ -213,6 +214,10 @@ fn waiting_can_be_given_up() {
         waits(&mut Box::pin(push.wait_for_pullers(2)));
         waits(&mut Box::pin(pull.wait_for_pushers(2)));
         waits(&mut Box::pin(node.wait_for_peers(1)));
+        let (requester, replier) = exchange(&node, 10).await;
+        waits(&mut Box::pin(requester.wait_for_repliers(2)));
+        waits(&mut Box::pin(replier.wait_for_requesters(2)));
+        requester.wait_for_repliers(1).await.unwrap();
         let place = Place::new();
         let (asking, asked) = (place.builder().await.unwrap(), place.builder().await.unwrap());
         asking.wait_for_peers(1).await.unwrap();
@@ -277,6 +282,21 @@ fn whoever_stops_waiting_leaves_nothing_behind() {
         leaves_nothing("reserve", push.reserve(1));
         let mut sink = push.clone().into_sink();
         leaves_nothing("a sink", async move { sink.feed("second".into()).await });
+
+        let (requester, replier) = exchange(&node, 10).await;
+        leaves_nothing("a request", requester.request("x").into_future());
+        leaves_nothing("a request that waits", requester.request("x").to(stranger()).wait_for_replier().into_future());
+        leaves_nothing("wait_for_repliers", requester.wait_for_repliers(2));
+        leaves_nothing("wait_for_requesters", replier.wait_for_requesters(2));
+        until("the request is given up", || replier.metrics().waiting == 0).await;
+        leaves_nothing("a replier's recv", replier.recv());
+        leaves_nothing("a replier's serve", replier.serve(2, async |_| Ok::<_, String>("y")));
+        let mut asking = Box::pin(requester.request("x").into_future());
+        waits(&mut asking);
+        let request = replier.recv().await.unwrap();
+        leaves_nothing("cancelled", request.cancelled());
+        drop(asking);
+        until("all is given up", || requester.metrics().open == 0 && replier.metrics().in_hand == 0).await;
     });
 }
 
@@ -412,5 +432,193 @@ fn a_permit_of_an_ended_node_takes_nothing() {
         let refused = permit.send("late").unwrap_err();
         assert_eq!((refused.kind, &refused.message.body()[..]), (SendErrorKind::Closed, &b"late"[..]));
         assert_eq!(push.metrics().accepted, 0);
+    });
+}
+
+/// A requester and a replier of one node, connected.
+async fn exchange(node: &Node, limit: usize) -> (Requester, Replier) {
+    let (requester, replier) =
+        (node.requester("work").await.unwrap(), node.replier("work").limit(limit).await.unwrap());
+    requester.wait_for_repliers(1).await.unwrap();
+    (requester, replier)
+}
+
+/// Somebody who is not there.
+fn stranger() -> meshmq::NodeId {
+    "a".repeat(52).parse().unwrap()
+}
+
+#[test]
+fn a_request_that_is_dropped_before_it_is_awaited_is_not_sent() {
+    run(async {
+        let node = Node::isolated().await.unwrap();
+        let (requester, replier) = exchange(&node, 10).await;
+        drop(requester.request("x"));
+        drop(requester.request("x").into_future());
+        let (asked, ()) = tokio::join!(requester.request("after them").into_future(), async {
+            replier.recv().await.unwrap().reply("y").unwrap();
+        });
+        assert!(asked.is_ok());
+        assert_eq!((requester.metrics().asked, replier.metrics().received), (1, 1));
+    });
+}
+
+#[test]
+fn a_request_that_is_dropped_leaves_nothing_wherever_it_has_come_to() {
+    run(async {
+        let node = Node::isolated().await.unwrap();
+        let (requester, replier) = exchange(&node, 10).await;
+        let figures = || (requester.metrics(), replier.metrics());
+        // Not taken by the lane's writer, which has had no turn.
+        let mut asking = Box::pin(requester.request("not sent").into_future());
+        waits(&mut asking);
+        drop(asking);
+        // Waiting at the replier.
+        let mut asking = Box::pin(requester.request("waits").into_future());
+        waits(&mut asking);
+        until("it waits there", || replier.metrics().waiting == 1).await;
+        drop(asking);
+        until("it is given up", || replier.metrics().cancelled == 1).await;
+        // In hand.
+        let mut asking = Box::pin(requester.request("in hand").into_future());
+        waits(&mut asking);
+        let request = replier.recv().await.unwrap();
+        drop(asking);
+        request.cancelled().await;
+        request.reply("nobody hears it").unwrap();
+        // Answered, and not looked at.
+        let mut asking = Box::pin(requester.request("answered").into_future());
+        waits(&mut asking);
+        replier.recv().await.unwrap().reply(vec![0; 1 << 20]).unwrap();
+        until("the answer is here", || requester.metrics().replied == 1).await;
+        drop(asking);
+        // Waiting for somebody.
+        let mut asking = Box::pin(requester.request("x").to(stranger()).wait_for_replier().into_future());
+        waits(&mut asking);
+        drop(asking);
+        until("nothing is held", || figures().0.open == 0 && figures().0.bytes == 0 && figures().1.bytes == 0).await;
+        let (asked, answered) = figures();
+        assert_eq!((asked.asked, asked.cancelled, asked.replied), (5, 4, 1));
+        assert_eq!((answered.received, answered.cancelled, answered.replied), (3, 2, 1));
+    });
+}
+
+#[test]
+fn asking_all_sends_nothing_until_it_is_ready() {
+    run(async {
+        let place = Place::new();
+        let node = place.builder().await.unwrap();
+        let requester = node.requester("work").await.unwrap();
+        // The node is not settled yet.
+        let mut asking = Box::pin(requester.request_all("x").into_future());
+        waits(&mut asking);
+        drop(asking);
+        assert_eq!(requester.metrics().asked, 0);
+        assert_eq!(requester.request_all("x").await.unwrap_err(), RequestError::NoReplier);
+    });
+}
+
+#[test]
+fn replies_take_nothing_and_tell_the_rest() {
+    run(async {
+        let node = Node::isolated().await.unwrap();
+        let (requester, one) = exchange(&node, 10).await;
+        let two = node.replier("work").await.unwrap();
+        let mut replies = requester.request_all("x").await.unwrap();
+        let (first, second) = (one.recv().await.unwrap(), two.recv().await.unwrap());
+        let mut recv = Box::pin(replies.recv());
+        waits(&mut recv);
+        first.reply("y").unwrap();
+        until("it has come", || requester.metrics().replied == 1).await;
+        drop(recv);
+        assert_eq!(replies.recv().now_or_never().flatten().expect("it is still here").body(), "y");
+        drop(replies);
+        second.cancelled().await;
+    });
+}
+
+#[test]
+fn a_replier_takes_nothing() {
+    run(async {
+        let node = Node::isolated().await.unwrap();
+        let (requester, mut replier) = exchange(&node, 10).await;
+        for as_stream in [false, true] {
+            let mut asking = Box::pin(requester.request("x").into_future());
+            if as_stream {
+                let mut next = Box::pin(replier.next());
+                waits(&mut next);
+                waits(&mut asking);
+                until("it is asked", || requester.metrics().repliers[0].open == 1).await;
+                drop(next);
+            } else {
+                let mut recv = Box::pin(replier.recv());
+                waits(&mut recv);
+                waits(&mut asking);
+                until("it is here", || replier.metrics().waiting == 1).await;
+                drop(recv);
+            }
+            until("it is here", || replier.metrics().waiting == 1).await;
+            replier.try_recv().unwrap().expect("it is still here").reply("y").unwrap();
+            assert!(asking.await.is_ok());
+        }
+    });
+}
+
+#[test]
+fn a_dropped_replying_receiver_wakes_the_next_one() {
+    run(async {
+        let node = Node::isolated().await.unwrap();
+        let (requester, replier) = exchange(&node, 10).await;
+        let (mut first, mut second) = (Box::pin(replier.recv()), Box::pin(replier.recv()));
+        waits(&mut first);
+        waits(&mut second);
+        let mut asking = Box::pin(requester.request("x").into_future());
+        waits(&mut asking);
+        until("it is here", || replier.metrics().waiting == 1).await;
+        drop(first);
+        second.await.unwrap().reply("y").unwrap();
+        assert!(asking.await.is_ok());
+    });
+}
+
+#[test]
+fn a_serving_replier_fails_what_it_has_in_hand() {
+    run(async {
+        let node = Node::isolated().await.unwrap();
+        let (requester, replier) = exchange(&node, 10).await;
+        let begun = AtomicUsize::new(0);
+        let mut serving = Box::pin(replier.serve(2, |_| {
+            begun.fetch_add(1, AcqRel);
+            std::future::pending::<Result<&str, String>>()
+        }));
+        let mut asking: Vec<_> = (0..3).map(|_| Box::pin(requester.request("x").into_future())).collect();
+        asking.iter_mut().for_each(waits);
+        until("two are in hand", || {
+            waits(&mut serving);
+            begun.load(Acquire) == 2
+        })
+        .await;
+        drop(serving);
+        let dropped = |ended: Option<&RequestError>| matches!(ended, Some(RequestError::Remote { code, .. }) if code == "dropped");
+        let third = asking.pop().unwrap();
+        for asking in asking {
+            assert!(dropped(asking.await.err().as_ref()));
+        }
+        replier.recv().await.unwrap().reply("by the next one").unwrap();
+        assert!(third.await.is_ok());
+    });
+}
+
+#[test]
+fn waiting_for_a_cancel_can_be_given_up() {
+    run(async {
+        let node = Node::isolated().await.unwrap();
+        let (requester, replier) = exchange(&node, 10).await;
+        let mut asking = Box::pin(requester.request("x").into_future());
+        waits(&mut asking);
+        let request = replier.recv().await.unwrap();
+        waits(&mut Box::pin(request.cancelled()));
+        drop(asking);
+        request.cancelled().await;
     });
 }

@@ -49,7 +49,7 @@ pub use status::{Channel, ChannelSockets};
 use crate::env::{Env, OwnThread};
 use crate::id::NodeId;
 use crate::observe::{Metrics, NoStatus, NodeStatus, Snapshot};
-use crate::socket::{PullBuilder, PushBuilder};
+use crate::socket::{PullBuilder, PushBuilder, ReplierBuilder, RequesterBuilder};
 use crate::trust::Identity;
 use leave::Leaving;
 
@@ -151,6 +151,16 @@ impl Node {
     /// Options of a pull socket on this channel; await it to open the socket.
     pub fn pull(&self, channel: impl Into<String>) -> PullBuilder {
         PullBuilder::new(self.host.hall.clone(), channel.into())
+    }
+
+    /// Options of a requester on this channel; await it to open the socket.
+    pub fn requester(&self, channel: impl Into<String>) -> RequesterBuilder {
+        RequesterBuilder::new(self.host.hall.clone(), channel.into())
+    }
+
+    /// Options of a replier on this channel; await it to open the socket.
+    pub fn replier(&self, channel: impl Into<String>) -> ReplierBuilder {
+        ReplierBuilder::new(self.host.hall.clone(), channel.into())
     }
 
     /// The peers with which there is a link now, by id.

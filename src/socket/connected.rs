@@ -27,6 +27,11 @@ impl Connected {
         });
     }
 
+    /// Changes with the number.
+    pub(super) fn changes(&self) -> watch::Receiver<usize> {
+        self.0.subscribe()
+    }
+
     /// The node has ended.
     pub(super) fn end(&self) {
         self.0.send_replace(ENDED);

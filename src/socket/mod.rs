@@ -3,7 +3,11 @@
 mod connected;
 mod pull;
 mod push;
+mod reply;
+mod request;
 mod spans;
 
 pub use pull::{Deliveries, Pull, PullBuilder};
 pub use push::{Flush, Handled, Permit, Push, PushBuilder, PushSink, Send};
+pub use reply::{Replier, ReplierBuilder, Request};
+pub use request::{Ask, AskAll, Asking, Missing, Replies, Reply, Requester, RequesterBuilder};

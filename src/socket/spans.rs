@@ -10,7 +10,8 @@ use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 use tracing::{Level, Span, debug_span};
 
 use crate::env::Env;
-use crate::error::SendErrorKind;
+use crate::error::{RequestError, SendErrorKind};
+use crate::id::NodeId;
 use crate::message::{Headers, Message, MessageId, NewMessage, TraceParent};
 use crate::pattern::batch::Batch;
 use crate::pattern::push::SentAgain;
@@ -150,4 +151,78 @@ fn new_trace(env: &Env) -> Option<TraceParent> {
     let random = || env.random_u64().ok();
     let trace_id = u128::from(random()?) << 64 | u128::from(random()?);
     TraceParent::new(trace_id, random()?, SAMPLED)
+}
+
+/// The span of a request, from when it is asked until it ends.
+#[derive(Debug, Default)]
+pub(super) struct AskingSpan(Option<Box<Span>>);
+
+impl AskingSpan {
+    /// Begins the span. A request that says nothing of a trace becomes the first of a new one, where a header more fits.
+    #[cold]
+    pub(super) fn begin(channel: &str, env: &Env, message: &mut NewMessage) -> Self {
+        let span = debug_span!(
+            target: "meshmq::socket",
+            "request",
+            otel.kind = "client",
+            messaging.system = "meshmq",
+            messaging.operation.name = "request",
+            "messaging.operation.type" = "send",
+            messaging.destination.name = channel,
+            messaging.message.body.size = message.body().len(),
+            messaging.message.id = Empty,
+            traceparent = Empty,
+            replier = Empty,
+            error = Empty,
+        );
+        if span.is_disabled() {
+            return Self(None);
+        }
+        if message.value(TraceParent::HEADER).is_none()
+            && let Some(parent) = new_trace(env)
+        {
+            message.add_within(TraceParent::HEADER, &parent.to_string(), u64::MAX);
+        }
+        if let Some(parent) = message.value(TraceParent::HEADER) {
+            span.record("traceparent", parent);
+        }
+        Self(Some(Box::new(span)))
+    }
+
+    /// It has its number.
+    pub(super) fn asked(&self, id: impl FnOnce() -> MessageId) {
+        if let Some(span) = &self.0 {
+            span.record("messaging.message.id", display(id()));
+        }
+    }
+
+    /// It has ended: by this node's reply, or without one.
+    pub(super) fn ended(&mut self, result: &Result<NodeId, &RequestError>) {
+        let Some(span) = self.0.take() else { return };
+        match result {
+            Ok(node) => span.record("replier", display(node.short())),
+            Err(error) => span.record("error", display(error)),
+        };
+    }
+}
+
+/// The span of a request that is handled, from its hand-over to its answer.
+#[cold]
+pub(super) fn handle_request(channel: &str, message: &Message) -> Option<Box<Span>> {
+    let span = debug_span!(
+        target: "meshmq::socket",
+        "handle",
+        otel.kind = "server",
+        messaging.system = "meshmq",
+        messaging.operation.name = "handle",
+        "messaging.operation.type" = "process",
+        messaging.destination.name = channel,
+        messaging.message.body.size = message.len(),
+        messaging.message.id = %message.id(),
+        traceparent = message.trace_parent().map(display),
+        sender = %message.sender().short(),
+        attempt = message.attempt(),
+        answer = Empty,
+    );
+    (!span.is_disabled()).then(|| Box::new(span))
 }

@@ -1,5 +1,7 @@
 //! Members of the mesh that mean harm, against a real node: raw frames over a connection with valid credentials.
 
+mod exchange;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::UdpSocket;
