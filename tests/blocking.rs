@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use meshmq::blocking::{Node, Pull, Push};
-use meshmq::{Event, HandleError, MeshKey, SendErrorKind};
+use meshmq::{Event, HandleError, MeshKey, RemoteError, RequestError, SendErrorKind};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{PATIENCE, Place, Role};
 
@@ -319,6 +319,50 @@ fn isolated_nodes_never_meet() {
 
 /// The options and methods of the async types, without those that make no sense here.
 #[test]
+fn requests_are_asked_and_answered_by_threads() {
+    let (key, place) = (MeshKey::generate().unwrap(), Place::new());
+    let join = || Node::builder("test").key(key.clone()).without_mdns().local_folder(place.path()).join().unwrap();
+    let (asking, answering) = (join(), join());
+    let requester = asking.requester("work").open().unwrap();
+    let replier = answering.replier("work").limit(10).open().unwrap();
+    requester.wait_for_repliers(1).unwrap();
+    assert!(replier.wait_for_requesters_timeout(1, PATIENCE).unwrap());
+    assert!(!requester.wait_for_repliers_timeout(2, Duration::from_millis(10)).unwrap());
+    thread::scope(|scope| {
+        let serving = scope.spawn(|| {
+            replier.serve(2, |request| match &request[..] {
+                b"no" => Err(RemoteError::new("no", "never")),
+                _ => Ok(request.to_ascii_uppercase()),
+            })
+        });
+        let asking: Vec<_> = (0..4)
+            .map(|number| {
+                let requester = requester.clone();
+                scope.spawn(move || {
+                    for nth in 0..50 {
+                        let reply = requester.request(format!("n{number}.{nth}")).timeout(PATIENCE).send().unwrap();
+                        assert_eq!(reply.body(), format!("N{number}.{nth}"));
+                    }
+                })
+            })
+            .collect();
+        asking.into_iter().for_each(|asking| asking.join().unwrap());
+        let Err(RequestError::Remote { code, .. }) = requester.request("no").to(answering.id()).send() else {
+            panic!("it fails")
+        };
+        assert_eq!(code, "no");
+        let mut all = requester.request_all("all").header("a", "b").timeout(PATIENCE).send().unwrap();
+        assert_eq!(all.next().unwrap().body(), "ALL");
+        assert!(all.recv().is_none() && all.missing().is_empty());
+        replier.close();
+        serving.join().unwrap().unwrap();
+    });
+    assert!(replier.recv().is_err() && replier.iter().next().is_none());
+    let none = requester.request("x").idempotent().send().unwrap_err();
+    assert_eq!(none, RequestError::NoReplier, "it has closed, though it is still there");
+}
+
+#[test]
 fn nothing_is_missing() {
     let of = |source: &str| -> BTreeSet<String> {
         let names = source.lines().filter_map(|line| {
@@ -333,6 +377,9 @@ fn nothing_is_missing() {
         ("src/node/builder.rs", include_str!("../src/blocking/node.rs"), &["on_current_runtime", "env"]),
         ("src/socket/push.rs", include_str!("../src/blocking/push.rs"), &["handled", "into_sink"]),
         ("src/socket/pull.rs", include_str!("../src/blocking/pull.rs"), &["ack_all", "len", "is_empty"]),
+        ("src/socket/request.rs", include_str!("../src/blocking/request.rs"), &[]),
+        ("src/socket/request/asking.rs", include_str!("../src/blocking/request.rs"), &["into_message"]),
+        ("src/socket/reply.rs", include_str!("../src/blocking/reply.rs"), &[]),
     ] {
         let source = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
         let (there, here) = (of(&source), of(own));

@@ -22,8 +22,9 @@
 //!
 //! | async | here |
 //! |---|---|
-//! | a builder is awaited | [`Builder::join`], [`PushBuilder::open`], [`PullBuilder::open`] |
+//! | a builder is awaited | [`Builder::join`], [`PushBuilder::open`], [`PullBuilder::open`], and so for each socket |
 //! | `push.send(job).handled().await` | [`push.send_handled(job)`](Push::send_handled) |
+//! | a request is awaited | [`requester.request(body).send()`](Ask::send) |
 //! | `serve(n, handler)` runs n futures on one task | [`serve(n, handler)`](Pull::serve) runs a closure on n threads |
 //! | `pull` is a `Stream` | [`pull.iter()`](Pull::iter) |
 //! | `events()` is a `Stream` | [`Events`] is an iterator |
@@ -41,10 +42,14 @@
 mod node;
 mod pull;
 mod push;
+mod reply;
+mod request;
 
 pub use node::{Builder, Events, Node};
 pub use pull::{Iter, Pull, PullBuilder};
 pub use push::{Push, PushBuilder};
+pub use reply::{Replier, ReplierBuilder, Requests};
+pub use request::{Ask, AskAll, Replies, Requester, RequesterBuilder};
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{PullBuilder, PushBuilder, comes_within, within};
+use super::{PullBuilder, PushBuilder, ReplierBuilder, RequesterBuilder, comes_within, within};
 use crate::env::{Env, block_on};
 use crate::error::Closed;
 use crate::id::NodeId;
@@ -166,6 +166,16 @@ impl Node {
     /// Options of a pull socket on this channel.
     pub fn pull(&self, channel: impl Into<String>) -> PullBuilder {
         PullBuilder::new(self.0.pull(channel))
+    }
+
+    /// Options of a requester on this channel.
+    pub fn requester(&self, channel: impl Into<String>) -> RequesterBuilder {
+        RequesterBuilder::new(self.0.requester(channel))
+    }
+
+    /// Options of a replier on this channel.
+    pub fn replier(&self, channel: impl Into<String>) -> ReplierBuilder {
+        ReplierBuilder::new(self.0.replier(channel))
     }
 
     /// The peers with which there is a link now, by id.
