@@ -1,5 +1,7 @@
-/* The peer: one libzmq PUSH or PULL over TCP, without acknowledgements.
-   zmq push ADDRESS:PORT SIZE: binds, and sends until it is killed. zmq pull ADDRESS:PORT: prints messages a second, then ends. */
+/* The peer: one libzmq socket over TCP.
+   zmq push ADDRESS:PORT SIZE: binds, and sends until it is killed. zmq pull ADDRESS:PORT: prints messages a second, then ends;
+   nothing is acknowledged. zmq rep ADDRESS:PORT: binds, and sends back what it gets until it is killed. zmq req ADDRESS:PORT
+   SIZE: prints the median of its round trips in microseconds, then ends. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +14,45 @@ static double now(void) {
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int rep(void *socket) {
+    zmq_msg_t message;
+    zmq_msg_init(&message);
+    for (;;)
+        if (zmq_msg_recv(&message, socket, 0) < 0 || zmq_msg_send(&message, socket, 0) < 0) return 1;
+}
+
+static int req(void *socket, size_t size) {
+    double begun = now() + atof(getenv("BENCH_WARM")), end = begun + atof(getenv("BENCH_SECONDS"));
+    size_t count = 0, room = 1 << 20;
+    double *took = malloc(room * sizeof *took);
+    char *body = calloc(1, size);
+    for (double asked = now(); asked < end; asked = now()) {
+        if (zmq_send(socket, body, size, 0) < 0 || zmq_recv(socket, body, size, 0) != (int)size) return 1;
+        if (asked >= begun && count < room) took[count++] = now() - asked;
+    }
+    qsort(took, count, sizeof *took, ascending);
+    printf("%.3f\n", took[count / 2] * 1e6);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     char address[64];
     snprintf(address, sizeof address, "tcp://%s", argv[2]);
     void *context = zmq_ctx_new();
+    if (!strcmp(argv[1], "rep")) {
+        void *socket = zmq_socket(context, ZMQ_REP);
+        return zmq_bind(socket, address) ? 1 : rep(socket);
+    }
+    if (!strcmp(argv[1], "req") && argc > 3) {
+        void *socket = zmq_socket(context, ZMQ_REQ);
+        return zmq_connect(socket, address) ? 1 : req(socket, strtoul(argv[3], NULL, 10));
+    }
     if (!strcmp(argv[1], "push") && argc > 3) {
         size_t size = strtoul(argv[3], NULL, 10);
         char *body = calloc(1, size);
