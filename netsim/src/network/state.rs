@@ -1,23 +1,16 @@
-//! What there is: hosts, LANs, what joins them, and who has which address.
+//! What there is: hosts, LANs, and what joins them.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-#[cfg(feature = "mesh")]
-use std::time::Duration;
+use std::net::IpAddr;
 
-#[cfg(feature = "mesh")]
-use rand::RngCore;
 use rand_chacha::ChaCha20Rng;
 
-use super::Outgoing;
 use super::cuts::Cuts;
 use super::routes::Routes;
 use super::worse::Worse;
 use crate::capture::{Capture, Sink};
 use crate::inbox::{CAPACITY, Inbox};
-#[cfg(feature = "mesh")]
-use crate::link::Passage;
 use crate::link::{Link, Pipe};
 use crate::trace::Recorder;
 
@@ -99,7 +92,7 @@ pub(super) struct Lan {
     /// How likely a multicast is lost, for each who should hear it, on top of what is lost on the link.
     pub(super) multicast_loss: f64,
     /// Who has which number on it, from 1 on.
-    members: Vec<Option<InterfaceId>>,
+    pub(super) members: Vec<Option<InterfaceId>>,
 }
 
 /// Which addresses a LAN gives out.
@@ -243,118 +236,6 @@ impl State {
         self.host(host).interfaces.iter().copied().filter(|id| self.interface(*id).up)
     }
 
-    /// The addresses of a host, IPv4 first on each LAN.
-    pub(super) fn addresses(&self, host: HostId) -> impl Iterator<Item = IpAddr> {
-        self.attached(host).flat_map(|id| self.addresses_at(id))
-    }
-
-    pub(super) fn addresses_at(&self, id: InterfaceId) -> impl Iterator<Item = IpAddr> + use<> {
-        let Interface { lan, number, .. } = *self.interface(id);
-        self.lan(lan).families.each().map(move |family| family.address(lan, number))
-    }
-
-    /// The address there of the same family.
-    pub(super) fn address_like(&self, id: InterfaceId, like: IpAddr) -> Option<IpAddr> {
-        self.addresses_at(id).find(|ip| ip.is_ipv4() == like.is_ipv4())
-    }
-
-    /// Whether the host is reached at this address, from itself or from others.
-    pub(super) fn has_address(&self, host: HostId, ip: IpAddr) -> bool {
-        self.owner(ip).is_some_and(|id| self.interface(id).host == host)
-    }
-
-    /// Where this address is, now.
-    pub(super) fn owner(&self, ip: IpAddr) -> Option<InterfaceId> {
-        let (lan, number) = self.parse(ip)?;
-        let id = (*self.lan(lan).members.get(usize::from(number).checked_sub(1)?)?)?;
-        self.interface(id).up.then_some(id)
-    }
-
-    /// How a host sends this: from which address, and by which interface; by none where it does not leave the host.
-    /// `None` where there is no way: as with a real socket, the packet is gone.
-    pub(super) fn way(&self, host: HostId, outgoing: &Outgoing<'_>) -> Option<(IpAddr, Option<InterfaceId>)> {
-        let to = outgoing.to.ip();
-        let bound = Some(outgoing.bound.ip()).filter(|ip| !ip.is_unspecified());
-        if outgoing.bound.is_ipv4() && to.is_ipv6() {
-            return None;
-        }
-        let wanted = outgoing.source.filter(|ip| !ip.is_unspecified());
-        let source = bound.or(wanted);
-        if let Some(source) = source {
-            let is_own = source.is_loopback() || self.has_address(host, source);
-            if !is_own || source.is_ipv4() != to.is_ipv4() {
-                return None;
-            }
-        }
-        if to.is_loopback() || self.has_address(host, to) {
-            return Some((source.unwrap_or(to), None));
-        }
-        if source.is_some_and(|ip| ip.is_loopback()) {
-            return None;
-        }
-        let lan = self.lan_of(to);
-        let has_family = |id: &InterfaceId| self.address_like(*id, to).is_some();
-        let directly = self.attached(host).filter(has_family).find(|id| lan == Some(self.interface(*id).lan));
-        let reaches =
-            |id: &InterfaceId| lan.is_some_and(|lan| self.routes.next(self.interface(*id).lan, lan).is_some());
-        let interface = directly.or_else(|| self.attached(host).filter(has_family).find(reaches));
-        // Whom nobody knows is sent the first way there is, as to a default router.
-        let interface = interface.or_else(|| self.attached(host).find(has_family))?;
-        Some((source.or_else(|| self.address_like(interface, to))?, Some(interface)))
-    }
-
-    /// The LAN that this address belongs to, whether or not anybody has it.
-    pub(super) fn lan_of(&self, ip: IpAddr) -> Option<LanId> {
-        self.parse(ip).map(|(lan, _)| lan)
-    }
-
-    fn parse(&self, ip: IpAddr) -> Option<(LanId, u16)> {
-        let (lan, number) = match ip {
-            IpAddr::V4(ip) => match ip.octets() {
-                [10, lan, high, low] => (LanId(lan), u16::from_be_bytes([high, low])),
-                _ => return None,
-            },
-            IpAddr::V6(ip) => match ip.segments() {
-                [ULA, 0, 0, lan, 0, 0, 0, number] => (LanId(u8::try_from(lan).ok()?), number),
-                _ => return None,
-            },
-        };
-        let families = self.lans.get(usize::from(lan.0))?.families;
-        families.each().any(|family| family.is_of(ip)).then_some((lan, number))
-    }
-
-    #[cfg(feature = "mesh")]
-    pub(super) fn multicast(
-        &self,
-        host: HostId,
-        now: Duration,
-        random: &mut impl RngCore,
-    ) -> Vec<(HostId, LanId, Duration)> {
-        let mut heard = Vec::new();
-        for from in self.attached(host).filter(|_| self.host(host).multicast).map(|id| self.interface(id)) {
-            let lan = self.lan(from.lan);
-            let uplink = self.host(host).worse.apply(from.uplink.0, false);
-            for to in lan.members.iter().flatten().map(|member| self.interface(*member)) {
-                let other = self.host(to.host);
-                let hears = lan.up && to.up && other.up && other.multicast && to.host != host;
-                if !hears || self.cuts.is_cut(host, to.host) {
-                    continue;
-                }
-                let downlink = other.worse.apply(to.downlink.0, true);
-                // Queues and bursts are those of unicast: what little is said by multicast adds nothing to them.
-                let links = [uplink, lan.link.loss_on_top(lan.multicast_loss), downlink];
-                let delays = links.map(|link| match Pipe::default().pass(&link, now, MULTICAST, random) {
-                    Passage::Through { delay, .. } => Some(delay),
-                    _ => None,
-                });
-                if let [Some(up), Some(across), Some(down)] = delays {
-                    heard.push((to.host, from.lan, up + across + down));
-                }
-            }
-        }
-        heard
-    }
-
     pub(super) fn find_routes(&mut self) {
         let routers = self.routers.iter().enumerate().filter(|(_, router)| router.up);
         let routers: Vec<_> = routers.map(|(id, router)| (RouterId(id as u16), router.lans.as_slice())).collect();
@@ -421,43 +302,5 @@ impl Lan {
     }
 }
 
-impl Families {
-    fn each(self) -> impl Iterator<Item = Family> {
-        let families: &[Family] = match self {
-            Self::Both => &[Family::V4, Family::V6],
-            Self::V4 => &[Family::V4],
-            Self::V6 => &[Family::V6],
-        };
-        families.iter().copied()
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    fn address(self, lan: LanId, number: u16) -> IpAddr {
-        match self {
-            Self::V4 => {
-                let [high, low] = number.to_be_bytes();
-                Ipv4Addr::new(10, lan.0, high, low).into()
-            }
-            Self::V6 => Ipv6Addr::new(ULA, 0, 0, lan.0.into(), 0, 0, 0, number).into(),
-        }
-    }
-
-    fn is_of(self, ip: IpAddr) -> bool {
-        matches!(self, Self::V4) == ip.is_ipv4()
-    }
-}
-
-/// The size of a multicast, in bytes: an advert with its headers.
-#[cfg(feature = "mesh")]
-const MULTICAST: usize = 400;
 /// The first port that is given out by itself, as the registry of ports has it.
 const EPHEMERAL: u16 = 49_152;
-/// Unique local addresses (RFC 4193) begin with it; the subnet is the LAN's number.
-const ULA: u16 = 0xfd00;
