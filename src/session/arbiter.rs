@@ -151,12 +151,9 @@ impl Arbiter {
     fn weigh(&mut self, now: Instant, candidate: Candidate) {
         let Some(link) = self.link else { return self.choose(now, candidate) };
         if link.candidate.incarnation != candidate.incarnation && !planted!(IncarnationIgnored) {
-            // The life that the link was with is over, and with it every connection of it.
+            // The life that the link was with is over, and with it every connection of it: all who wait are of that life.
             for other in std::mem::take(&mut self.waiting) {
-                match other.incarnation == candidate.incarnation {
-                    true => self.waiting.push(other),
-                    false => self.close(other.connection, Ending::Replaced),
-                }
+                self.close(other.connection, Ending::Replaced);
             }
             self.replace(now, candidate);
         } else if !link.agreed {

@@ -56,6 +56,40 @@ fn an_unanswered_admitted_gives_way_after_a_second() {
     assert_eq!(verdicts(&mut arbiter), [Verdict::Admit(ConnectionId(5))]);
 }
 
+#[test]
+fn who_waits_from_a_life_that_is_over_is_closed_with_it() {
+    let now = Instant::now();
+    let mut arbiter = Arbiter::new(true);
+    for waiting in 1..=3 {
+        arbiter.handle_hello(now, ConnectionId(waiting), &hello(7, false, 0));
+    }
+    assert_eq!(verdicts(&mut arbiter), [Verdict::Admit(ConnectionId(1))]);
+    arbiter.handle_hello(now, ConnectionId(4), &hello(8, false, 0));
+    let replaced = |connection| Verdict::Close(ConnectionId(connection), Ending::Replaced);
+    assert_eq!(verdicts(&mut arbiter), [replaced(2), replaced(3), replaced(1), Verdict::Admit(ConnectionId(4))]);
+    arbiter.handle_admitted(now, ConnectionId(4), &hello(8, false, 0));
+    assert_eq!((verdicts(&mut arbiter), arbiter.link()), (Vec::new(), Some(ConnectionId(4))));
+}
+
+#[test]
+fn an_admitted_that_was_under_way_on_another_connection_agrees_to_nothing() {
+    let now = Instant::now();
+    let mut arbiter = Arbiter::new(true);
+    for connection in 1..=2 {
+        arbiter.handle_hello(now, ConnectionId(connection), &hello(7, false, 0));
+    }
+    let later = arbiter.poll_timeout().unwrap();
+    arbiter.handle_timeout(later);
+    arbiter.handle_admitted(later, ConnectionId(1), &hello(7, false, 0));
+    assert_eq!(arbiter.link(), None, "it is closed");
+    arbiter.handle_admitted(later, ConnectionId(2), &hello(7, false, 0));
+    assert_eq!(arbiter.link(), Some(ConnectionId(2)));
+    // Nor does one agree twice.
+    let greeting = arbiter.greeting();
+    arbiter.handle_admitted(later, ConnectionId(2), &hello(7, false, 5));
+    assert_eq!(arbiter.greeting(), greeting);
+}
+
 /// Two nodes and the connections between them, of which each end learns in its own time.
 struct World {
     now: Instant,
