@@ -38,6 +38,30 @@ async fn two_nodes_that_dial_each_other_end_with_one_link() {
     }
 }
 
+/// Where both are on one host and know it, a peer that does not dial at once is busy.
+#[tokio::test]
+async fn the_larger_id_gives_a_peer_on_its_host_two_seconds() {
+    let node = node(&key()).env(world(None)).await.unwrap();
+    let hall = &node.host.hall;
+    let (smaller, larger) = (NodeId::from_bytes([0; 32]), NodeId::from_bytes([255; 32]));
+    let seen = |peer| {
+        let addresses = vec![(Ipv4Addr::LOCALHOST, 9).into()];
+        hall.handle_found(0, Found::Seen { node: Some(peer), incarnation: Some(1), addresses });
+    };
+    let before = hall.env.now();
+    seen(smaller);
+    let due = hall.lock().peers[&smaller].pace.due().expect("nobody dials it yet");
+    let wait = Duration::from_secs(2);
+    assert!(before + wait <= due && due <= hall.env.now() + wait);
+    seen(larger);
+    // And the smaller one dials at once.
+    until(|| {
+        let pace = &hall.lock().peers[&larger].pace;
+        pace.is_under_way() || pace.has_failed()
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_peer_that_restarts_with_its_identity_replaces_its_dead_link() {
     let key = key();

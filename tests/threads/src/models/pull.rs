@@ -88,7 +88,8 @@ pub fn every_answer_arrives() -> usize {
     })
 }
 
-/// One slot: at no time are two messages in hand, and the slot is given again and again.
+/// One slot: at no time are two messages in hand, and the slot is given again and again. A thread may be interrupted while
+/// it has one in hand, or a second one would never come in that time.
 pub fn one_slot_is_one_message() -> usize {
     explore(1, || {
         let mut node = NodeThread::new();
@@ -96,7 +97,7 @@ pub fn one_slot_is_one_message() -> usize {
         let (pull, to) = node.pull(|pull| pull.prefetch(1));
         node.join(&from, &to, true);
         node.task(send(push.clone(), 2));
-        let (pull, in_hand) = (Arc::new(pull), Arc::new(AtomicUsize::new(0)));
+        let (pull, in_hand) = (Arc::new(pull), Arc::new(loom::sync::atomic::AtomicUsize::new(0)));
         for _ in 0..2 {
             let (pull, in_hand) = (pull.clone(), in_hand.clone());
             node.thread(move || {
