@@ -127,13 +127,13 @@ impl Endpoint {
         self.0.handshakes.under_way() > 0
     }
 
-    /// Closes all connections, telling their peers, and takes no more. Waits up to a second until that is through.
+    /// Closes all connections, telling their peers, and takes no more. Waits until that is through, at most so long.
     ///
     /// # Cancel safety
     /// The connections are closed in any case.
-    pub(crate) async fn close(&self, code: CloseCode, reason: &str) {
+    pub(crate) async fn close(&self, code: CloseCode, reason: &str, time: Duration) {
         self.0.quinn.close(code.number(), reason.as_bytes());
-        self.0.env.timeout(CLOSING, self.0.quinn.wait_idle()).await;
+        self.0.env.timeout(time, self.0.quinn.wait_idle()).await;
     }
 
     /// Begins a handshake, within the limits.
@@ -184,8 +184,6 @@ impl Endpoint {
 
 /// The name in every node's certificate: which node it is, its key says.
 const SERVER_NAME: &str = "meshmq";
-/// How long the word that all is over may take to get through.
-const CLOSING: Duration = Duration::from_secs(1);
 
 /// The port can not be opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]

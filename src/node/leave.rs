@@ -71,6 +71,7 @@ impl Hall {
             return Undelivered::default();
         }
         self.drain(drain, leaving).await;
+        let until = self.env.after(GOODBYE_TIME);
         self.say_goodbye().await;
         let sockets: Vec<_> = std::mem::take(&mut self.lock().sockets).into_values().collect();
         let mut messages = Vec::new();
@@ -83,7 +84,8 @@ impl Hall {
                 body,
             }));
         }
-        self.endpoint.close(CloseCode::Goodbye, GOODBYE).await;
+        let left = until.saturating_duration_since(self.env.now());
+        self.endpoint.close(CloseCode::Goodbye, GOODBYE, left).await;
         self.settled.send_replace(true);
         self.tell_news();
         self.over.cancel();
@@ -159,13 +161,15 @@ impl Hall {
                 self.progress.notified().await;
             }
         };
-        self.env.timeout(GOODBYE_TIME, all_said).await;
+        self.env.timeout(GOODBYE_TIME - CLOSE_TIME, all_said).await;
     }
 }
 
 /// The reason that peers are told.
 const GOODBYE: &str = "shut down";
-/// How long all goodbyes together may take.
+/// How long all goodbyes together may take, with the end of the connections.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
+/// What is kept of it for that end.
+const CLOSE_TIME: Duration = Duration::from_millis(100);
 /// How long the last drop waits for lanes that have nothing more to send.
 const FLUSH: Duration = Duration::from_millis(500);

@@ -255,8 +255,8 @@ impl Node {
     }
 
     /// Ends the node: from now on sends give their message back, pullers return what they have not handed out, and
-    /// deliveries in hand may still be answered, for at most `drain`. Then it says goodbye to its peers and hands back
-    /// what it could not deliver.
+    /// deliveries in hand may still be answered, for at most `drain`. Then it says goodbye to its peers, which takes a
+    /// second at the most, and hands back what it could not deliver.
     ///
     /// A second call waits for the first, and hands back nothing.
     ///

@@ -112,7 +112,8 @@ async fn control_frames_go_both_ways_and_the_last_one_arrives_before_the_close()
 #[tokio::test]
 async fn a_closed_endpoint_tells_its_peers_and_itself() {
     let [(one, dialled), (two, accepted)] = connected().await;
-    let ((), none) = tokio::join!(two.endpoint.close(CloseCode::Goodbye, ""), two.endpoint.accept());
+    let ((), none) =
+        tokio::join!(two.endpoint.close(CloseCode::Goodbye, "", Duration::from_secs(1)), two.endpoint.accept());
     assert!(none.is_none());
     assert_eq!(dialled.closed().await.code, Some(CloseCode::Goodbye));
     assert_eq!(accepted.closed().await.code, None);
