@@ -18,6 +18,7 @@ const PLAN: Plan = Plan {
     every: Duration::from_millis(50),
     bound: 1000,
     prefetch: None,
+    verbs: false,
 };
 
 /// 4,950 links, and nothing is lost where hosts crash and packets are.
