@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::wire::limits::MAX_CHANNEL;
+use crate::wire::limits::{MAX_CHANNEL, MAX_TYPE_NAME};
 
 /// Any error of this library, for those who pass it on.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -53,6 +53,43 @@ pub fn check_channel(channel: &str) -> Result<(), InvalidChannel> {
     }
 }
 
+/// The name of a type of messages does not fit. No socket was opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTypeName {
+    /// Nothing is there. Give it a name.
+    #[error("a type of messages needs a name of at least one byte, for instance `shop.Job`")]
+    Empty,
+    /// It is too long.
+    #[error("the name of the type has {len} bytes; at most {MAX_TYPE_NAME} are possible: shorten it")]
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// It has a control character.
+    #[error("the name of the type has the control character {character:?} at byte {at}: leave it out")]
+    Control {
+        /// Which one.
+        character: char,
+        /// Where it stands.
+        at: usize,
+    },
+}
+
+/// Whether a type of messages may be called so.
+pub(crate) fn check_type_name(name: &str) -> Result<(), InvalidTypeName> {
+    if name.is_empty() {
+        return Err(InvalidTypeName::Empty);
+    }
+    if name.len() > MAX_TYPE_NAME {
+        return Err(InvalidTypeName::TooLong { len: name.len() });
+    }
+    match name.char_indices().find(|(_, character)| character.is_control()) {
+        Some((at, character)) => Err(InvalidTypeName::Control { character, at }),
+        None => Ok(()),
+    }
+}
+
 /// A socket could not be opened. The node is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -60,6 +97,9 @@ pub enum OpenError {
     /// The name of the channel does not fit.
     #[error(transparent)]
     Channel(#[from] InvalidChannel),
+    /// The name of the type of its messages does not fit.
+    #[error(transparent)]
+    Type(#[from] InvalidTypeName),
     /// A bound, a prefetch or a number of failures of 0 could never carry a message.
     #[error("{what} is 0: nothing could ever pass; use at least 1")]
     Zero {
@@ -171,6 +211,9 @@ pub enum HandleError {
     /// It was not accepted, and is dropped.
     #[error("the message was not accepted: {0}")]
     Refused(SendErrorKind),
+    /// It has no form in MessagePack, so that it was not accepted, and is dropped. Of typed sockets.
+    #[error("the message was not accepted: {0}")]
+    Unencodable(String),
     /// A worker said that it must never be delivered again. It is counted, and an event carries it.
     #[error("the message was rejected: {reason}")]
     Rejected {

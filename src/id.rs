@@ -1,4 +1,4 @@
-//! Names of things that meet on the wire: nodes, sockets, lives of a node.
+//! Names of things that meet on the wire: nodes, sockets, lives of a node, types of messages.
 
 use std::fmt;
 
@@ -75,6 +75,70 @@ pub struct InvalidNodeId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub(crate) struct SocketId(pub(crate) u64);
+
+/// What a type of messages is called, all over the mesh: see [`Typed`](crate::Typed). Shown as `shop.Job v3`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct TypeName {
+    /// Its name.
+    pub name: String,
+    /// Which of its versions.
+    pub version: u32,
+}
+
+impl TypeName {
+    pub(crate) fn new(name: impl Into<String>, version: u32) -> Self {
+        Self { name: name.into(), version }
+    }
+}
+
+impl fmt::Display for TypeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} v{}", self.name, self.version)
+    }
+}
+
+/// What a socket says of the types of its messages. Shown as `shop.Job v3`, or `shop.Image v1 -> shop.Thumb v2`, or
+/// `untyped`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct Types {
+    /// Of what it sends or takes in; of a requester or replier, of the requests. `None`: it does not say, and meets any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<TypeName>,
+    /// Of the replies, of a requester or replier that says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<TypeName>,
+}
+
+impl Types {
+    /// It says nothing.
+    pub fn is_untyped(&self) -> bool {
+        self.message.is_none() && self.reply.is_none()
+    }
+
+    /// Sockets that say this and that may meet: whatever both say, they say alike.
+    pub(crate) fn meet(&self, other: &Self) -> bool {
+        let alike = |one: &Option<TypeName>, other: &Option<TypeName>| one.is_none() || other.is_none() || one == other;
+        alike(&self.message, &other.message) && alike(&self.reply, &other.reply)
+    }
+
+    /// Each name that it says.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &TypeName> {
+        self.message.iter().chain(&self.reply)
+    }
+}
+
+impl fmt::Display for Types {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.message, &self.reply) {
+            (None, None) => f.write_str("untyped"),
+            (Some(message), None) => message.fmt(f),
+            (Some(request), Some(reply)) => write!(f, "{request} -> {reply}"),
+            (None, Some(reply)) => write!(f, "untyped -> {reply}"),
+        }
+    }
+}
 
 /// RFC 4648's base32 in lower case, without padding.
 pub(crate) fn base32() -> Encoding {

@@ -48,6 +48,7 @@
 //! | room | question |
 //! |---|---|
 //! | `socket` | you: what does an application hold? |
+//! | `typed` | values instead of bytes: what are they? |
 //! | [`blocking`] | the same for threads, without async |
 //! | `pattern` | who gets what, and what is kept? |
 //! | `session` | who, for control: what is said between two nodes? |
@@ -80,13 +81,14 @@ mod sim;
 mod socket;
 mod sync;
 mod trust;
+mod typed;
 mod wire;
 
 pub use error::{
-    Closed, Error, HandleError, InvalidChannel, InvalidHeader, OpenError, RemoteError, ReplyError, RequestError,
-    Result, SendError, SendErrorKind, check_channel,
+    Closed, Error, HandleError, InvalidChannel, InvalidHeader, InvalidTypeName, OpenError, RemoteError, ReplyError,
+    RequestError, Result, SendError, SendErrorKind, check_channel,
 };
-pub use id::{InvalidNodeId, NodeId};
+pub use id::{InvalidNodeId, NodeId, TypeName, Types};
 pub use message::{Delivery, HeaderIter, Headers, InvalidTraceParent, Message, MessageId, NewMessage, TraceParent};
 pub use node::{
     Builder, Channel, ChannelSockets, Event, Events, JoinError, Node, Peer, Undelivered, UndeliveredMessage,
@@ -101,6 +103,10 @@ pub use socket::{
     Replier, ReplierBuilder, Replies, Reply, Request, Requester, RequesterBuilder, Send,
 };
 pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};
+pub use typed::{
+    NewTyped, Opening, Reading, Received, Typed, TypedBuilder, TypedDelivery, TypedPermit, TypedPull, TypedPush,
+    TypedPushSink, TypedRecvError, TypedSend, TypedSendError, TypedSendErrorKind, Undecodable,
+};
 
 /// The code of the README compiles.
 #[cfg(doctest)]

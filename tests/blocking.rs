@@ -380,6 +380,8 @@ fn nothing_is_missing() {
         ("src/socket/request.rs", include_str!("../src/blocking/request.rs"), &[]),
         ("src/socket/request/asking.rs", include_str!("../src/blocking/request.rs"), &["into_message"]),
         ("src/socket/reply.rs", include_str!("../src/blocking/reply.rs"), &[]),
+        ("src/typed/push.rs", include_str!("../src/blocking/typed/push.rs"), &["handled", "into_sink"]),
+        ("src/typed/pull.rs", include_str!("../src/blocking/typed/pull.rs"), &[]),
     ] {
         let source = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
         let (there, here) = (of(&source), of(own));

@@ -110,7 +110,7 @@ impl<T> Stream for Messages<T> {}
 
 pub struct Other;
 
-impl<T> Socket<T> {
+impl<'a, T: Fn() -> Wait<'a>> Socket<T> {
     /// Two.
     ///
     /// # Cancel safety
@@ -152,7 +152,7 @@ fn awaitable(source: &str) -> BTreeMap<String, bool> {
         parts.map(|rest| word(rest).to_owned()).collect()
     };
     let futures = implementing(&[" Future for "]);
-    let others = implementing(&[" IntoFuture for ", " Stream for ", " Sink<NewMessage> for "]);
+    let others = implementing(&[" IntoFuture for ", " Stream for ", " Sink<NewMessage> for ", " Sink<T> for "]);
 
     let lines: Vec<_> = source.lines().collect();
     let (mut found, mut owner) = (BTreeMap::new(), "");
@@ -164,8 +164,8 @@ fn awaitable(source: &str) -> BTreeMap<String, bool> {
         };
         if let Some(rest) = line.strip_prefix("impl") {
             // `impl<…> Trait for Type` and `impl<…> Type`.
-            let rest = rest.split_once(" for ").or_else(|| rest.split_once(' ')).map_or(rest, |(_, of)| of);
-            owner = word(rest);
+            let rest = behind_generics(rest).trim_start();
+            owner = word(rest.split_once(" for ").map_or(rest, |(_, of)| of));
         } else if line.starts_with("mod ") {
             owner = "";
         } else if let Some(name) = item.strip_prefix("pub struct ").map(word) {
@@ -185,6 +185,23 @@ fn awaitable(source: &str) -> BTreeMap<String, bool> {
         }
     }
     found
+}
+
+/// What follows the `<…>` at the beginning of a text, if there is one.
+fn behind_generics(text: &str) -> &str {
+    let mut depth = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '<' => depth += 1,
+            // The arrow of a function is none of them.
+            '>' if !text[..at].ends_with('-') => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return if at == 0 { text } else { &text[at + 1..] };
+        }
+    }
+    text
 }
 
 const SECTION: &str = "/// # Cancel safety";

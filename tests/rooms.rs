@@ -28,7 +28,9 @@ const PICTURE: &[(&str, &[&str])] = &[
     ("link", &["id", "env", "wire", "trust", "pattern::lane"]),
     ("node", &["*"]),
     // A view of the public types: it waits where they return a future.
-    ("blocking", &["id", "error", "message", "observe", "env", "trust", "node", "socket"]),
+    ("blocking", &["id", "error", "message", "observe", "env", "trust", "node", "socket", "typed"]),
+    // A view of the sockets: it turns values into bytes.
+    ("typed", &["id", "error", "message", "socket", "wire::limits", "wire::scan"]),
     ("socket", &["id", "error", "message", "observe", "env", "sync", "wire", "pattern", "node"]),
 ];
 

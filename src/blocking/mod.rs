@@ -44,12 +44,14 @@ mod pull;
 mod push;
 mod reply;
 mod request;
+mod typed;
 
 pub use node::{Builder, Events, Node};
 pub use pull::{Iter, Pull, PullBuilder};
 pub use push::{Push, PushBuilder};
 pub use reply::{Replier, ReplierBuilder, Requests};
 pub use request::{Ask, AskAll, Replies, Requester, RequesterBuilder};
+pub use typed::{TypedBuilder, TypedIter, TypedPull, TypedPush};
 
 use std::time::Duration;
 

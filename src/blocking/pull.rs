@@ -17,7 +17,7 @@ use crate::socket::{self, Deliveries};
 /// [`meshmq::PullBuilder`](crate::PullBuilder).
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is opened"]
-pub struct PullBuilder(socket::PullBuilder);
+pub struct PullBuilder(pub(super) socket::PullBuilder);
 
 impl PullBuilder {
     pub(super) fn new(options: socket::PullBuilder) -> Self {

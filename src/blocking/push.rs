@@ -13,7 +13,7 @@ use crate::socket::{self, Permit};
 /// [`meshmq::PushBuilder`](crate::PushBuilder).
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is opened"]
-pub struct PushBuilder(socket::PushBuilder);
+pub struct PushBuilder(pub(super) socket::PushBuilder);
 
 impl PushBuilder {
     pub(super) fn new(options: socket::PushBuilder) -> Self {

@@ -86,6 +86,12 @@ impl NewMessage {
         &self.body
     }
 
+    /// The same headers with another body.
+    pub(crate) fn with_body(mut self, body: Bytes) -> Self {
+        self.body = body;
+        self
+    }
+
     /// The body, without the headers.
     pub fn into_body(self) -> Bytes {
         self.body

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::id::NodeId;
+use crate::id::{NodeId, Types};
 use crate::message::{Headers, MessageId};
 use crate::pattern::push::{Dead, Outcome};
 
@@ -69,6 +69,20 @@ pub enum Event {
         /// The channel of the sockets.
         channel: String,
     },
+    /// Two sockets on one channel have messages of different types: they do not meet, and no message passes between them.
+    /// Told once for each of this node's sockets and each link.
+    TypeMismatch {
+        /// Whose the other socket is; this node's own id where both are here.
+        node: NodeId,
+        /// The channel of the sockets.
+        channel: String,
+        /// The kind of this node's socket: `push` or `pull`; later versions have further kinds.
+        kind: &'static str,
+        /// What this node's socket says of its messages.
+        here: Types,
+        /// What the other one says.
+        there: Types,
+    },
     /// A peer has opened a socket that it has no grant for; the socket is ignored.
     NotGranted {
         /// Who it is.
@@ -97,6 +111,8 @@ pub enum Event {
         missing: &'static str,
         /// The most similar channel on which there is one, where one is similar enough to be meant.
         nearest: Option<String>,
+        /// The types of one that is on this very channel, and is not met because of them.
+        mismatch: Option<Types>,
     },
     /// A worker has rejected a message: it is not delivered again.
     Rejected {
@@ -154,6 +170,7 @@ impl Event {
 
     /// About how much memory it pins.
     fn size(&self) -> usize {
+        let types = |types: &Types| types.names().map(|said| said.name.len()).sum::<usize>();
         let text = match self {
             Self::PeerJoined { name, .. } => name.len(),
             Self::PeerLeft { name, why, .. } => name.len() + why.len(),
@@ -161,7 +178,10 @@ impl Event {
             Self::DiscoveryTrouble { why, .. } => why.len(),
             Self::TooManyLanes { channel, .. } | Self::NotGranted { channel, .. } => channel.len(),
             Self::Alone { report } => report.len(),
-            Self::ChannelAlone { channel, nearest, .. } => channel.len() + nearest.as_ref().map_or(0, String::len),
+            Self::TypeMismatch { channel, here, there, .. } => channel.len() + types(here) + types(there),
+            Self::ChannelAlone { channel, nearest, mismatch, .. } => {
+                channel.len() + nearest.as_ref().map_or(0, String::len) + mismatch.as_ref().map_or(0, types)
+            }
             Self::Rejected { channel, headers, message, reason, .. } => {
                 channel.len() + headers.size() + message.len() + reason.len()
             }

@@ -17,7 +17,7 @@ use super::links::Connected;
 use super::peers::{Address, Peer};
 use crate::env::Env;
 use crate::error::OpenError;
-use crate::id::{NodeId, SocketId};
+use crate::id::{NodeId, SocketId, Types};
 use crate::link::Endpoint;
 use crate::observe::Metrics;
 use crate::pattern::lane::SocketEnd;
@@ -116,6 +116,7 @@ pub(crate) struct SocketSpec {
     pub(crate) channel: String,
     /// A puller with a fixed prefetch.
     pub(crate) slots: bool,
+    pub(crate) types: Types,
 }
 
 /// The application's hold on its node by way of a socket: kept with the handle, so that a node lives as long as one of
@@ -204,8 +205,8 @@ impl Hall {
         };
         // Not under the lock, as nothing of a socket is: until it is in the table nobody knows it.
         let end = make(id);
-        let SocketSpec { kind, channel, slots } = spec;
-        let entry = SocketEntry { id, kind, channel, slots };
+        let SocketSpec { kind, channel, slots, types } = spec;
+        let entry = SocketEntry { id, kind, channel, slots, types };
 
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -253,7 +254,7 @@ impl Hall {
         drop(socket);
     }
 
-    /// Changes whenever [`is_settled`](Self::is_settled) or [`sockets_of`](Self::sockets_of) may have.
+    /// Changes whenever [`is_settled`](Self::is_settled) or [`sockets_facing`](Self::sockets_facing) may have.
     pub(crate) fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
     }

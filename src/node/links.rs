@@ -42,6 +42,8 @@ pub(super) struct Connected {
     pub(super) allowed: u32,
     /// That it has as many lanes as it may have was said.
     pub(super) told_too_many: bool,
+    /// The sockets of this node of which it was said that the peer has one of other types.
+    pub(super) told_types: BTreeSet<SocketId>,
     pub(super) carried: Arc<Carried>,
     pub(super) gossip: Gossip,
     /// Since when it is the link.
@@ -140,6 +142,7 @@ impl Hall {
             lanes: BTreeSet::new(),
             allowed: 0,
             told_too_many: false,
+            told_types: BTreeSet::new(),
             carried: Arc::default(),
             gossip: Gossip::default(),
             opened_at: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::events::Event;
 use super::hall::{Hall, State};
 use super::links::Connected;
-use crate::id::{NodeId, SocketId};
+use crate::id::{NodeId, SocketId, Types};
 use crate::link::{self, Carried, CloseCode, Connection, LaneStream, OpeningError};
 use crate::pattern::lane::{LanePeer, SocketEnd, Violation};
 use crate::session::{Change, ConnectionId};
@@ -19,8 +19,12 @@ const LANE_AGAIN: Duration = Duration::from_secs(1);
 impl Hall {
     /// A socket of this node has opened: peers are told, and it meets those that match.
     pub(super) fn route_own(self: &Arc<Self>, state: &mut State, own: &SocketEntry) {
-        for other in matches(state, own.kind.matching(), &own.channel) {
-            let (sender, receiver) = if own.kind.opens_lane() { (own.id, other) } else { (other, own.id) };
+        for other in facing(state, own) {
+            if !own.types.meet(&other.types) {
+                self.tell_mismatch(self.id, own, &other);
+                continue;
+            }
+            let (sender, receiver) = if own.kind.opens_lane() { (own.id, other.id) } else { (other.id, own.id) };
             self.open_in_memory(state, sender, receiver);
         }
         let open: Vec<_> =
@@ -32,9 +36,9 @@ impl Hall {
                 connected.say.notify_one();
             }
             let theirs: Vec<_> =
-                connected.session.sockets().values().filter(|their| meet(own, their)).cloned().collect();
+                connected.session.sockets().values().filter(|their| face(own, their)).cloned().collect();
             for their in theirs {
-                self.match_pair(state, id, own.id, &their);
+                self.match_pair(state, id, own, &their);
             }
         }
     }
@@ -47,16 +51,23 @@ impl Hall {
                 self.emit(Event::NotGranted { node: connected.peer, channel: their.channel.clone() });
                 continue;
             }
-            for own in matches(state, their.kind.matching(), &their.channel) {
-                self.match_pair(state, id, own, their);
+            for own in facing(state, their) {
+                self.match_pair(state, id, &own, their);
             }
         }
     }
 
-    /// A socket of this node and one of the peer match.
-    fn match_pair(self: &Arc<Self>, state: &mut State, id: ConnectionId, own: SocketId, their: &SocketEntry) {
+    /// A socket of this node and one of the peer are on the same channel, and their kinds match.
+    fn match_pair(self: &Arc<Self>, state: &mut State, id: ConnectionId, own: &SocketEntry, their: &SocketEntry) {
         let Some(connected) = state.connections.get_mut(&id) else { return };
         if !connected.connection.grants().allows(their.kind, &their.channel) {
+            return;
+        }
+        if !own.types.meet(&their.types) {
+            // Once a socket and link: a peer that opens sockets without end must not push out what else has happened.
+            if connected.told_types.insert(own.id) {
+                self.tell_mismatch(connected.peer, own, their);
+            }
             return;
         }
         if their.kind.opens_lane() {
@@ -65,7 +76,7 @@ impl Hall {
             connected.connection.allow_lanes(connected.allowed.saturating_add(LANES_AT_FIRST).min(MAX_LANES));
             return;
         }
-        if connected.lanes.contains(&(own, their.id)) {
+        if connected.lanes.contains(&(own.id, their.id)) {
             return;
         }
         if connected.lanes.len() >= MAX_LANES as usize {
@@ -75,8 +86,24 @@ impl Hall {
             }
             return;
         }
-        connected.lanes.insert((own, their.id));
-        self.env.spawn(self.clone().lane_out(id, connected.connection.clone(), own, their.clone()));
+        connected.lanes.insert((own.id, their.id));
+        self.env.spawn(self.clone().lane_out(id, connected.connection.clone(), own.id, their.clone()));
+    }
+
+    /// These two do not meet.
+    fn tell_mismatch(&self, node: NodeId, own: &SocketEntry, their: &SocketEntry) {
+        let (channel, kind) = (own.channel.clone(), own.kind.name());
+        tracing::warn!(
+            target: "meshmq::node",
+            node = %node.short(),
+            channel,
+            "a {kind} socket of this node has {}, the {} socket of the other has {}: they do not meet",
+            own.types,
+            their.kind.name(),
+            their.types
+        );
+        let (here, there) = (own.types.clone(), their.types.clone());
+        self.emit(Event::TypeMismatch { node, channel, kind, here, there });
     }
 
     /// Opens a lane to a peer's socket and carries it to its end.
@@ -129,6 +156,13 @@ impl Hall {
                 Err(Violation("a lane to a socket of another kind"))
             } else if !connected.connection.grants().allows(open.kind, &socket.entry.channel) {
                 Err(Violation("a lane that the peer has no grant for"))
+            } else if connected
+                .session
+                .sockets()
+                .get(&open.from)
+                .is_some_and(|their| !their.types.meet(&socket.entry.types))
+            {
+                Err(Violation("a lane between sockets of different types"))
             } else {
                 Ok((socket.end.clone(), self.lane_peer(connected, open.from, false)))
             }
@@ -216,26 +250,29 @@ impl Hall {
         self.end_connection(&mut guard, self.env.now(), id, CloseCode::Violation, &violation.to_string());
     }
 
-    /// Somebody of the matching kind is on the socket's channel, here or at a peer.
+    /// Somebody whom the socket meets is there, here or at a peer.
     pub(super) fn has_match(&self, state: &State, own: &SocketEntry) -> bool {
-        let open = state.connections.values().filter(|connected| connected.open);
-        let mut theirs = open.flat_map(|connected| connected.session.sockets().values());
-        !matches(state, own.kind.matching(), &own.channel).is_empty() || theirs.any(|their| meet(own, their))
+        opposite(state, own).iter().any(|types| own.types.meet(types))
     }
 
-    /// The sockets of a kind on a channel, of this node and of its peers, that a socket here may meet.
-    pub(crate) fn sockets_of(&self, kind: SocketKind, channel: &str) -> Vec<(NodeId, SocketId)> {
+    /// The types of somebody whom the socket would meet but for them.
+    pub(super) fn mismatch_of(&self, state: &State, own: &SocketEntry) -> Option<Types> {
+        opposite(state, own).into_iter().find(|types| !own.types.meet(types))
+    }
+
+    /// Whom a socket of this node may meet: here, and at peers.
+    pub(crate) fn sockets_facing(&self, own: SocketId) -> Vec<(NodeId, SocketId)> {
         let state = self.lock();
-        let own = matches(&state, kind, channel).into_iter().map(|socket| (self.id, socket));
+        // It may have closed meanwhile.
+        let Some(own) = state.sockets.get(&own).map(|socket| &socket.entry) else { return Vec::new() };
+        let here = facing(&state, own).into_iter().filter(|other| meet(own, other)).map(|other| (self.id, other.id));
         let open = state.connections.values().filter(|connected| connected.open);
-        let granted = open.filter(|connected| connected.connection.grants().allows(kind, channel));
+        let granted = open.filter(|connected| connected.connection.grants().allows(own.kind.matching(), &own.channel));
         let theirs = granted.flat_map(|connected| {
             let sockets = connected.session.sockets().values();
-            sockets
-                .filter(|their| their.kind == kind && their.channel == channel)
-                .map(|their| (connected.peer, their.id))
+            sockets.filter(|their| meet(own, their)).map(|their| (connected.peer, their.id))
         });
-        own.chain(theirs).collect()
+        here.chain(theirs).collect()
     }
 
     /// The channels on which there is a socket of this kind.
@@ -254,6 +291,26 @@ fn matches(state: &State, kind: SocketKind, channel: &str) -> Vec<SocketId> {
     ids.into_iter().flatten().copied().collect()
 }
 
+/// This node's sockets of the matching kind on the channel of this one.
+fn facing(state: &State, socket: &SocketEntry) -> Vec<SocketEntry> {
+    let ids = matches(state, socket.kind.matching(), &socket.channel);
+    ids.iter().filter_map(|id| Some(state.sockets.get(id)?.entry.clone())).collect()
+}
+
+/// They have a lane.
 fn meet(own: &SocketEntry, their: &SocketEntry) -> bool {
+    face(own, their) && own.types.meet(&their.types)
+}
+
+/// They have one unless their messages are of different types.
+fn face(own: &SocketEntry, their: &SocketEntry) -> bool {
     own.kind.matching() == their.kind && own.channel == their.channel
+}
+
+/// What those say of their messages that are of the matching kind and on the channel of this one, here or at a peer.
+fn opposite(state: &State, own: &SocketEntry) -> Vec<Types> {
+    let open = state.connections.values().filter(|connected| connected.open);
+    let theirs = open.flat_map(|connected| connected.session.sockets().values()).filter(|their| face(own, their));
+    let theirs = theirs.map(|their| their.types.clone());
+    facing(state, own).into_iter().map(|own| own.types).chain(theirs).collect()
 }

@@ -199,6 +199,7 @@ fn figures(entry: &SocketEntry, metrics: &SocketMetrics) -> FiguresEntry {
         id: entry.id,
         kind: entry.kind.name().into(),
         channel: entry.channel.clone(),
+        types: entry.types.clone(),
         ..FiguresEntry::default()
     };
     match &metrics.figures {
@@ -276,6 +277,8 @@ fn heard(status: Status) -> NodeStatus {
         id: socket.id.0,
         kind: socket.kind,
         channel: socket.channel,
+        message_type: socket.types.message,
+        reply_type: socket.types.reply,
         peers: socket.peers,
         queued: socket.queued,
         in_flight: socket.in_flight,

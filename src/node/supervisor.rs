@@ -93,8 +93,12 @@ impl Hall {
             let told = std::mem::replace(&mut socket.told_alone, alone);
             if alone && !told {
                 let missing = own.kind.matching();
-                let nearest = nearest(&own.channel, Self::channels_of(state, missing)).map(str::to_owned);
-                self.emit(Event::ChannelAlone { channel: own.channel, missing: missing.name(), nearest });
+                let mismatch = self.mismatch_of(state, &own);
+                let nearest = match mismatch {
+                    Some(_) => None,
+                    None => nearest(&own.channel, Self::channels_of(state, missing)).map(str::to_owned),
+                };
+                self.emit(Event::ChannelAlone { channel: own.channel, missing: missing.name(), nearest, mismatch });
             }
         }
         state.sockets.values().filter_map(|socket| socket.alone_at).min()

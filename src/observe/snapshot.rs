@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::id::NodeId;
+use crate::id::{NodeId, TypeName};
 
 /// The mesh as one node sees it, from [`Node::snapshot`](crate::Node::snapshot).
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -87,6 +87,10 @@ pub struct SocketStatus {
     pub kind: String,
     /// The channel it is on.
     pub channel: String,
+    /// What it says of the type of its messages; of a requester or replier, of the requests.
+    pub message_type: Option<TypeName>,
+    /// The same of the replies.
+    pub reply_type: Option<TypeName>,
     /// How many sockets of the matching kind it is connected to.
     pub peers: u64,
     /// Messages that wait: in a push socket for a puller, in a pull socket to be handed out.

@@ -53,10 +53,12 @@ impl Told {
         {
             part.closed.push(socket);
         }
-        while part.closed.len() + part.opened.len() < MAX_PART
-            && let Some((_, socket)) = self.opened.pop_first()
+        let mut places = part.closed.len();
+        while let Some(next) = self.opened.first_entry()
+            && places + next.get().places() <= MAX_PART
         {
-            part.opened.push(socket);
+            places += next.get().places();
+            part.opened.push(next.remove());
         }
         part.more = !(self.opened.is_empty() && self.closed.is_empty());
         self.more = part.more;

@@ -7,6 +7,7 @@ mod told;
 use std::time::Duration;
 
 use super::*;
+use crate::id::{TypeName, Types};
 use crate::wire::control::{Peers, SocketKind, Sockets};
 use crate::wire::limits::{IDLE_LIVENESS, LIVENESS, PING_INTERVAL};
 
@@ -15,7 +16,13 @@ fn hello(incarnation: u64, live: bool, links: u64) -> Hello {
 }
 
 fn socket(id: u64) -> SocketEntry {
-    SocketEntry { id: SocketId(id), kind: SocketKind::Pull, channel: "jobs".into(), slots: false }
+    SocketEntry {
+        id: SocketId(id),
+        kind: SocketKind::Pull,
+        channel: "jobs".into(),
+        slots: false,
+        types: Types::default(),
+    }
 }
 
 fn verdicts(arbiter: &mut Arbiter) -> Vec<Verdict> {

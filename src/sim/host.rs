@@ -14,7 +14,7 @@ use super::queue::Sleeper;
 use super::sockets::{Message, PullSocket, PushSocket};
 use super::world::{Checked, Id, World};
 use super::{Event, MS, SECOND, Time};
-use crate::id::{NodeId, SocketId};
+use crate::id::{NodeId, SocketId, Types};
 use crate::pattern::lane::LaneEnd as _;
 use crate::pattern::pull::{Figures, Inbox};
 use crate::pattern::push::{Amount, Effects, Flight, Intake, Outcome, SentAgain, lock};
@@ -104,7 +104,10 @@ impl Host {
 
     /// What is told of its sockets.
     pub(super) fn sockets(&self) -> Vec<SocketEntry> {
-        let entry = |id, kind, slots| SocketEntry { id: SocketId(id), kind, channel: "jobs".into(), slots };
+        let entry = |id, kind, slots| {
+            let types = Types::default();
+            SocketEntry { id: SocketId(id), kind, channel: "jobs".into(), slots, types }
+        };
         let push = self.push.as_ref().map(|push| entry(push.socket, PUSH, false));
         push.into_iter()
             .chain(self.pull.as_ref().map(|pull| entry(pull.socket, PULL, pull.prefetch.is_some())))

@@ -7,7 +7,15 @@ mod reply;
 mod request;
 mod spans;
 
+use crate::error::{InvalidTypeName, check_type_name};
+use crate::id::Types;
+
 pub use pull::{Deliveries, Pull, PullBuilder};
 pub use push::{Flush, Handled, Permit, Push, PushBuilder, PushSink, Send};
 pub use reply::{Replier, ReplierBuilder, Request};
 pub use request::{Ask, AskAll, Asking, Missing, Replies, Reply, Requester, RequesterBuilder};
+
+/// Whether a socket may say this of its messages.
+fn check_types(types: &Types) -> Result<(), InvalidTypeName> {
+    types.names().try_for_each(|said| check_type_name(&said.name))
+}

@@ -18,10 +18,10 @@ use tracing::Instrument;
 
 use self::core::Core;
 use super::connected::Connected;
-use super::spans;
+use super::{check_types, spans};
 use crate::env::Env;
 use crate::error::{Closed, OpenError, check_channel};
-use crate::id::SocketId;
+use crate::id::{SocketId, Types};
 use crate::message::{Delivery, Message};
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::PullMetrics;
@@ -45,11 +45,12 @@ pub struct PullBuilder {
     channel: String,
     prefetch: Option<usize>,
     ack_on_receive: bool,
+    types: Types,
 }
 
 impl PullBuilder {
     pub(crate) fn new(hall: Arc<Hall>, channel: String) -> Self {
-        Self { hall, channel, prefetch: None, ack_on_receive: false }
+        Self { hall, channel, prefetch: None, ack_on_receive: false, types: Types::default() }
     }
 
     /// At most so many unfinished messages are here at a time, in hand and waiting, in total over all pushers.
@@ -67,8 +68,15 @@ impl PullBuilder {
         self
     }
 
+    /// Its messages are of this type.
+    pub(crate) fn types(mut self, types: Types) -> Self {
+        self.types = types;
+        self
+    }
+
     fn open(self) -> Result<Pull, OpenError> {
         check_channel(&self.channel)?;
+        check_types(&self.types)?;
         if self.prefetch == Some(0) {
             return Err(OpenError::Zero { what: "prefetch" });
         }
@@ -80,7 +88,8 @@ impl PullBuilder {
             pushers: Connected::new(),
             env: self.hall.env().clone(),
         });
-        let spec = SocketSpec { kind: SocketKind::Pull, channel: self.channel, slots: self.prefetch.is_some() };
+        let (slots, types) = (self.prefetch.is_some(), self.types);
+        let spec = SocketSpec { kind: SocketKind::Pull, channel: self.channel, slots, types };
         let mut id = None;
         let registered = self.hall.register(spec, |socket| {
             id = Some(socket);
@@ -207,6 +216,16 @@ impl Pull {
         R: Future<Output = Result<(), E>>,
         E: fmt::Display,
     {
+        self.serve_or_reject(concurrency, |message| Ok(handler(message))).await
+    }
+
+    /// The same where a handler may refuse a message for good before it begins: `Err` says why.
+    pub(crate) async fn serve_or_reject<F, R, E>(&self, concurrency: usize, mut handler: F) -> Result<(), Closed>
+    where
+        F: FnMut(Message) -> Result<R, String>,
+        R: Future<Output = Result<(), E>>,
+        E: fmt::Display,
+    {
         let mut running = FuturesUnordered::new();
         let mut open = true;
         while open || !running.is_empty() {
@@ -219,9 +238,17 @@ impl Pull {
                     let span = delivery.span();
                     // The handler itself may panic before it has made its future.
                     let made = span.in_scope(|| std::panic::catch_unwind(AssertUnwindSafe(|| handler(message))));
-                    let Ok(future) = made else {
-                        span.in_scope(|| self.panicked(delivery));
-                        continue;
+                    let future = match made {
+                        Ok(Ok(future)) => future,
+                        Ok(Err(reason)) => {
+                            tracing::warn!(target: "meshmq::socket", id = %delivery.id(), "a message is rejected: {reason}");
+                            delivery.reject(reason);
+                            continue;
+                        }
+                        Err(_) => {
+                            span.in_scope(|| self.panicked(delivery));
+                            continue;
+                        }
                     };
                     let handling = async move {
                         match AssertUnwindSafe(future).catch_unwind().await {

@@ -19,10 +19,12 @@ use self::core::{Apart, Board, Core};
 use self::futures::Sender;
 pub use self::futures::{Flush, Handled, Permit, Send};
 pub use self::sink::PushSink;
+use super::check_types;
 use super::connected::Connected;
 use super::spans::{self, Sending};
 use crate::env::Env;
 use crate::error::{Closed, OpenError, SendError, SendErrorKind, check_channel};
+use crate::id::Types;
 use crate::message::NewMessage;
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::PushMetrics;
@@ -47,12 +49,13 @@ pub struct PushBuilder {
     channel: String,
     bound: Amount,
     max_failures: Option<u32>,
+    types: Types,
 }
 
 impl PushBuilder {
     pub(crate) fn new(hall: Arc<Hall>, channel: String) -> Self {
         let bound = Amount { messages: PUSH_MESSAGES as u64, bytes: PUSH_BYTES as u64 };
-        Self { hall, channel, bound, max_failures: None }
+        Self { hall, channel, bound, max_failures: None, types: Types::default() }
     }
 
     /// The most that the socket owns at a time: queued, in flight and backing off, in messages and in bytes of their
@@ -72,8 +75,15 @@ impl PushBuilder {
         self
     }
 
+    /// Its messages are of this type.
+    pub(crate) fn types(mut self, types: Types) -> Self {
+        self.types = types;
+        self
+    }
+
     fn open(self) -> Result<Push, OpenError> {
         check_channel(&self.channel)?;
+        check_types(&self.types)?;
         for (what, value) in [
             ("the bound in messages", self.bound.messages),
             ("the bound in bytes", self.bound.bytes),
@@ -100,7 +110,7 @@ impl PushBuilder {
             env,
             hall: self.hall.clone(),
         });
-        let spec = SocketSpec { kind: SocketKind::Push, channel: self.channel, slots: false };
+        let spec = SocketSpec { kind: SocketKind::Push, channel: self.channel, slots: false, types: self.types };
         let registered = self.hall.register(spec, |id| {
             core.id.set(id).expect("a socket is registered once");
             core.clone()

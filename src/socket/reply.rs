@@ -20,10 +20,11 @@ use tracing::Instrument;
 
 use self::core::Core;
 pub use self::request::Request;
+use super::check_types;
 use super::connected::Connected;
 use crate::env::Env;
 use crate::error::{Closed, OpenError, RemoteError, check_channel};
-use crate::id::SocketId;
+use crate::id::{SocketId, Types};
 use crate::message::{Message, NewMessage};
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::ReplierMetrics;
@@ -48,11 +49,12 @@ pub struct ReplierBuilder {
     hall: Arc<Hall>,
     channel: String,
     limit: usize,
+    types: Types,
 }
 
 impl ReplierBuilder {
     pub(crate) fn new(hall: Arc<Hall>, channel: String) -> Self {
-        Self { hall, channel, limit: REPLIER_REQUESTS }
+        Self { hall, channel, limit: REPLIER_REQUESTS, types: Types::default() }
     }
 
     /// At most so many unanswered requests are here at a time, waiting and in hand, in total over all requesters. Whoever asks
@@ -62,8 +64,15 @@ impl ReplierBuilder {
         self
     }
 
+    /// Its requests and replies are of these types.
+    pub(crate) fn types(mut self, types: Types) -> Self {
+        self.types = types;
+        self
+    }
+
     fn open(self) -> Result<Replier, OpenError> {
         check_channel(&self.channel)?;
+        check_types(&self.types)?;
         if self.limit == 0 {
             return Err(OpenError::Zero { what: "the limit" });
         }
@@ -78,7 +87,7 @@ impl ReplierBuilder {
             env: self.hall.env().clone(),
             hall: self.hall.clone(),
         });
-        let spec = SocketSpec { kind: SocketKind::Replier, channel: self.channel, slots: false };
+        let spec = SocketSpec { kind: SocketKind::Replier, channel: self.channel, slots: false, types: self.types };
         let mut id = None;
         let registered = self.hall.register(spec, |socket| {
             id = Some(socket);

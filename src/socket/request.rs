@@ -15,9 +15,11 @@ use std::sync::{Arc, OnceLock};
 pub use self::all::{AskAll, Missing, Replies};
 pub use self::asking::{Ask, Asking, Reply};
 use self::core::Core;
+use super::check_types;
 use super::connected::Connected;
 use crate::env::Env;
 use crate::error::{Closed, OpenError, check_channel};
+use crate::id::Types;
 use crate::message::NewMessage;
 use crate::node::{Hall, Registered, SocketSpec};
 use crate::observe::RequesterMetrics;
@@ -41,12 +43,13 @@ pub struct RequesterBuilder {
     hall: Arc<Hall>,
     channel: String,
     bound: Amount,
+    types: Types,
 }
 
 impl RequesterBuilder {
     pub(crate) fn new(hall: Arc<Hall>, channel: String) -> Self {
         let bound = Amount { messages: REQUESTER_REQUESTS as u64, bytes: REQUESTER_BYTES as u64 };
-        Self { hall, channel, bound }
+        Self { hall, channel, bound, types: Types::default() }
     }
 
     /// The most that is with repliers at a time: requests, and bytes of their headers and bodies. Those beyond it wait here,
@@ -56,8 +59,15 @@ impl RequesterBuilder {
         self
     }
 
+    /// Its requests and replies are of these types.
+    pub(crate) fn types(mut self, types: Types) -> Self {
+        self.types = types;
+        self
+    }
+
     fn open(self) -> Result<Requester, OpenError> {
         check_channel(&self.channel)?;
+        check_types(&self.types)?;
         for (what, value) in [("the bound in requests", self.bound.messages), ("the bound in bytes", self.bound.bytes)]
         {
             if value == 0 {
@@ -79,7 +89,7 @@ impl RequesterBuilder {
             env,
             hall: self.hall.clone(),
         });
-        let spec = SocketSpec { kind: SocketKind::Requester, channel: self.channel, slots: false };
+        let spec = SocketSpec { kind: SocketKind::Requester, channel: self.channel, slots: false, types: self.types };
         let registered = self.hall.register(spec, |id| {
             core.id.set(id).expect("a socket is registered once");
             core.clone()

@@ -12,9 +12,9 @@ use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
 use super::Violation;
-use super::limits::{MAX_CHANNEL, MAX_CONTROL_FRAME, MAX_NODE_NAME, MAX_REASON, MAX_SEQUENCE_SAID};
+use super::limits::{MAX_CHANNEL, MAX_CONTROL_FRAME, MAX_NODE_NAME, MAX_REASON, MAX_SEQUENCE_SAID, MAX_TYPE_NAME};
 use super::{scan, varint};
-use crate::id::{NodeId, SocketId};
+use crate::id::{NodeId, SocketId, Types};
 
 pub(crate) use status::{FiguresEntry, LinkEntry, MAX_FOUND, SocketText, Status};
 
@@ -29,7 +29,8 @@ pub(crate) const MAX_ADDRESSES: usize = 16;
 /// elements (22 each).
 pub(crate) const MAX_PEERS_PART: usize = 40;
 /// Most sockets, opened and closed ones together, in one frame: so many of the longest names and numbers stay under
-/// the limits of bytes (276 each) and of elements (9 each).
+/// the limits of bytes (276 each) and of elements (9 each). A socket counts once more for each type that it says, of
+/// 285 bytes and 8 elements at most.
 pub(crate) const MAX_PART: usize = 100;
 
 /// One frame of the control stream.
@@ -114,6 +115,16 @@ pub(crate) struct SocketEntry {
     pub(crate) channel: String,
     /// A puller with a fixed `prefetch`: it gives credit only to lanes that say they have work waiting.
     pub(crate) slots: bool,
+    /// What its messages are, where it says so.
+    #[serde(skip_serializing_if = "Types::is_untyped")]
+    pub(crate) types: Types,
+}
+
+impl SocketEntry {
+    /// How many of the [places](MAX_PART) of a frame it takes.
+    pub(crate) fn places(&self) -> usize {
+        1 + self.types.names().count()
+    }
 }
 
 /// The first frame of a lane.
@@ -282,6 +293,7 @@ fn decode(kind: u8, map: &[u8]) -> Result<Control, Violation> {
             if sockets.opened.iter().any(|entry| !is_channel(&entry.channel)) {
                 return Err(Violation("a channel name that is empty, above its length or has control characters"));
             }
+            check_types(sockets.opened.iter().map(|entry| &entry.types))?;
             Control::Sockets(sockets)
         }
         PING => from_map::<Nothing>(map).map(|_| Control::Ping)?,
@@ -335,6 +347,15 @@ fn is_channel(name: &str) -> bool {
     (1..=MAX_CHANNEL).contains(&name.len()) && !has_control(name)
 }
 
+/// 1 to 255 bytes of UTF-8 without control characters each.
+fn check_types<'a>(types: impl IntoIterator<Item = &'a Types>) -> Result<(), Violation> {
+    let is_name = |name: &str| (1..=MAX_TYPE_NAME).contains(&name.len()) && !has_control(name);
+    if types.into_iter().flat_map(Types::names).all(|said| is_name(&said.name)) {
+        return Ok(());
+    }
+    Err(Violation("a type's name that is empty, above its length or has control characters"))
+}
+
 fn has_control(text: &str) -> bool {
     text.chars().any(char::is_control)
 }
@@ -356,13 +377,15 @@ struct AnyEntry {
     kind: String,
     channel: String,
     slots: bool,
+    #[serde(default)]
+    types: Types,
 }
 
 fn known_entries<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketEntry>, D::Error> {
     let entries = Vec::<AnyEntry>::deserialize(deserializer)?;
-    let known = entries.into_iter().filter_map(|AnyEntry { id, kind, channel, slots }| {
+    let known = entries.into_iter().filter_map(|AnyEntry { id, kind, channel, slots, types }| {
         let kind = SocketKind::deserialize(StrDeserializer::<serde::de::value::Error>::new(&kind)).ok()?;
-        Some(SocketEntry { id, kind, channel, slots })
+        Some(SocketEntry { id, kind, channel, slots, types })
     });
     Ok(known.collect())
 }

@@ -11,6 +11,10 @@ pub(crate) const MAX_MESSAGE_CEILING: usize = 1 << 29;
 pub(crate) const MAX_CHANNEL: usize = 255;
 /// Longest name of a node, in bytes.
 pub(crate) const MAX_NODE_NAME: usize = 255;
+/// Longest name of a type of messages, in bytes.
+pub(crate) const MAX_TYPE_NAME: usize = 255;
+/// Deepest nesting of a typed value in a body: what reads it recurses, on a stack that may be small.
+pub(crate) const MAX_VALUE_DEPTH: usize = 128;
 /// Most that all headers of a message may have together, in bytes: names, values, and the lengths before them.
 pub(crate) const MAX_HEADERS: usize = 64 << 10;
 /// Longest reason of a rejected message, a refusal or a goodbye, in bytes.

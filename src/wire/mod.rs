@@ -5,7 +5,7 @@ pub(crate) mod exchange;
 pub(crate) mod frame;
 pub(crate) mod headers;
 pub(crate) mod limits;
-mod scan;
+pub(crate) mod scan;
 pub(crate) mod varint;
 
 /// The peer broke the protocol. The link closes; what was in flight on it goes back to its queue.

@@ -1,52 +1,81 @@
-//! Bounds of a control frame, looked through before serde sees it: without recursion and without allocation, so that
-//! neither a deep nesting nor an announced length costs more than the frame's own bytes.
+//! MessagePack from others, looked through before serde sees it: without recursion and without allocation, so that
+//! neither a deep nesting nor an announced length costs more than the bytes that came. (serde's decoder recurses, and does
+//! not count the nesting of every value.)
 
 use super::Violation;
-use super::limits::{MAX_CONTROL_DEPTH, MAX_CONTROL_ELEMENTS};
+use super::limits::{MAX_CONTROL_DEPTH, MAX_CONTROL_ELEMENTS, MAX_VALUE_DEPTH};
 
-/// Passes one MessagePack map that fills `bytes` exactly and stays within the limits.
+/// Passes one MessagePack map that fills `bytes` exactly and stays within the limits of a control frame.
 ///
 /// # Errors
 /// It is something else.
 pub(super) fn scan(bytes: &[u8]) -> Result<(), Violation> {
+    if bytes.first().is_some_and(|first| !matches!(first, 0x80..=0x8f | 0xde | 0xdf)) {
+        return Err(Violation("a control frame that is not a map"));
+    }
+    let said = |flaw: Flaw| match flaw {
+        Flaw::TooMany => "a control frame of too many elements",
+        Flaw::TooDeep => "a control frame nested too deeply",
+        Flaw::CutShort => "a control frame whose MessagePack is cut short",
+        Flaw::Reserved => "a byte that MessagePack does not use",
+        Flaw::Trailing => "bytes behind a control frame's map",
+    };
+    walk::<MAX_CONTROL_DEPTH>(bytes, MAX_CONTROL_ELEMENTS as u64).map_err(|(flaw, _)| Violation(said(flaw)))
+}
+
+/// Passes one MessagePack value that fills `bytes` exactly and is nested no deeper than a value may be.
+///
+/// # Errors
+/// It is something else: what is wrong, and at which byte.
+pub(crate) fn value(bytes: &[u8]) -> Result<(), (Flaw, usize)> {
+    walk::<MAX_VALUE_DEPTH>(bytes, u64::MAX)
+}
+
+/// What can be wrong with MessagePack, before its meaning is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    TooMany,
+    TooDeep,
+    CutShort,
+    Reserved,
+    Trailing,
+}
+
+fn walk<const DEPTH: usize>(bytes: &[u8], most: u64) -> Result<(), (Flaw, usize)> {
     let mut rest = bytes;
     let mut elements = 0;
     // How many values are still to come in each container that is open, from the outermost inwards.
-    let mut open = [0_u32; MAX_CONTROL_DEPTH];
+    let mut open = [0_u64; DEPTH];
     let mut depth = 0;
     loop {
+        let at = bytes.len() - rest.len();
         elements += 1;
-        if elements > MAX_CONTROL_ELEMENTS {
-            return Err(Violation("a control frame of too many elements"));
+        if elements > most {
+            return Err((Flaw::TooMany, at));
         }
-        let value = head(&mut rest).ok_or(CUT_SHORT)?;
-        if depth == 0 && !matches!(value, Value::Map(_)) {
-            return Err(Violation("a control frame that is not a map"));
-        }
+        let value = head(&mut rest).ok_or((Flaw::CutShort, at))?;
         match value {
-            Value::Plain(length) => rest = rest.get(length as usize..).ok_or(CUT_SHORT)?,
+            Value::Plain(length) => rest = rest.get(length as usize..).ok_or((Flaw::CutShort, at))?,
             Value::Map(count) | Value::Array(count) => {
+                let values = u64::from(count) * if matches!(value, Value::Map(_)) { 2 } else { 1 };
                 // More values than elements may be are refused here, before they are looked for.
-                if count as usize > MAX_CONTROL_ELEMENTS {
-                    return Err(Violation("a control frame of too many elements"));
+                if u64::from(count) > most {
+                    return Err((Flaw::TooMany, at));
                 }
-                let slot = open.get_mut(depth).ok_or(Violation("a control frame nested too deeply"))?;
-                *slot = if matches!(value, Value::Map(_)) { 2 * count } else { count };
+                *open.get_mut(depth).ok_or((Flaw::TooDeep, at))? = values;
                 depth += 1;
             }
-            Value::Reserved => return Err(Violation("a byte that MessagePack does not use")),
+            Value::Reserved => return Err((Flaw::Reserved, at)),
         }
         while depth > 0 && open[depth - 1] == 0 {
             depth -= 1;
         }
         if depth == 0 {
-            return if rest.is_empty() { Ok(()) } else { Err(Violation("bytes behind a control frame's map")) };
+            return if rest.is_empty() { Ok(()) } else { Err((Flaw::Trailing, bytes.len() - rest.len())) };
         }
         open[depth - 1] -= 1;
     }
 }
-
-const CUT_SHORT: Violation = Violation("a control frame whose MessagePack is cut short");
 
 enum Value {
     /// A value without others inside: so many bytes follow its head.

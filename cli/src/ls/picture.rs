@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use meshmq::{LinkStatus, NoStatus, NodeId, NodeSnapshot, Snapshot, SocketStatus};
+use meshmq::{LinkStatus, NoStatus, NodeId, NodeSnapshot, Snapshot, SocketStatus, TypeName};
 
 use crate::output::{counted, grouped};
 use crate::table::Table;
@@ -159,6 +159,7 @@ fn socket_table(nodes: &[NodeSnapshot], names: &Names) -> Table {
     let mut rows = Table::new(&[
         "<CHANNEL",
         "<SOCKET",
+        "<TYPE",
         "<NODE",
         "PEERS",
         "QUEUED",
@@ -184,6 +185,7 @@ fn socket_table(nodes: &[NodeSnapshot], names: &Names) -> Table {
         rows.push([
             channel,
             socket.kind.clone(),
+            types(socket),
             names.of_node(node),
             grouped(socket.peers),
             grouped(socket.queued),
@@ -201,6 +203,11 @@ fn socket_table(nodes: &[NodeSnapshot], names: &Names) -> Table {
         ]);
     }
     rows
+}
+
+fn types(socket: &SocketStatus) -> String {
+    let (message, reply) = (socket.message_type.as_ref(), socket.reply_type.as_ref());
+    message.into_iter().chain(reply).map(TypeName::to_string).collect::<Vec<_>>().join(" -> ")
 }
 
 /// Who sends stands before who receives.

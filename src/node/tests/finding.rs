@@ -157,7 +157,7 @@ async fn who_is_alone_is_told_what_was_tried_and_what_was_meant() {
     let _slip = b.push("jbos").await.unwrap();
     let mut events = b.events();
     let told = event(&mut events, |event| matches!(event, Event::ChannelAlone { .. })).await;
-    let Event::ChannelAlone { channel, missing, nearest } = told else { unreachable!() };
+    let Event::ChannelAlone { channel, missing, nearest, mismatch: None } = told else { unreachable!() };
     assert_eq!((&channel[..], missing, nearest.as_deref()), ("jbos", "pull", Some("jobs")));
     let told = event(&mut lonely.events(), |event| matches!(event, Event::Alone { .. })).await;
     let Event::Alone { report } = told else { unreachable!() };

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use quinn::{RecvStream, SendStream};
 
 use super::*;
-use crate::id::SocketId;
+use crate::id::{SocketId, TypeName, Types};
 use crate::link::{CloseCode, Connection, ControlReader, ControlWriter, Endpoint};
 use crate::trust::{Credentials, Identity, Mesh};
 use crate::wire::control::{self, Control, Hello, Level, OpenLane, PeerEntry, Peers, SocketEntry, SocketKind, Sockets};
@@ -141,7 +141,7 @@ fn hello() -> Hello {
 }
 
 fn entry(id: u64, kind: SocketKind, channel: &str) -> SocketEntry {
-    SocketEntry { id: SocketId(id), kind, channel: channel.into(), slots: false }
+    SocketEntry { id: SocketId(id), kind, channel: channel.into(), slots: false, types: Types::default() }
 }
 
 fn answer(kind: u8, numbers: &[u64]) -> BytesMut {
@@ -437,6 +437,42 @@ async fn a_peers_words_can_not_act_and_its_sockets_push_out_no_events() {
     assert_eq!(too_many, 1);
     let why = left.unwrap();
     assert!(why.contains("gone") && !why.contains(char::is_control), "{why:?}");
+}
+
+#[tokio::test]
+async fn types_that_differ_are_told_once_and_get_no_lane() {
+    let key = key();
+    let victim = node(&key).env(world(None)).await.unwrap();
+    let said = |name: &str| Types { message: Some(TypeName::new(name, 1)), reply: None };
+    let pull = victim.pull("to").types(said("ours")).await.unwrap();
+    let _from = victim.push("from").types(said("ours")).await.unwrap();
+    let den = Den::new(&key);
+    let mut hostile = Hostile::linked(&den, &victim).await;
+    let typed = |id: u64, kind, channel, types: &str| SocketEntry { types: said(types), ..entry(id, kind, channel) };
+    // A flood of them pushes out no event.
+    for first in (1..4000).step_by(50) {
+        let opened = (first..first + 50).map(|id| typed(id, SocketKind::Pull, "from", &format!("theirs {id}")));
+        hostile.tell(opened, first == 1).await;
+    }
+    let mut events = victim.events();
+    let told = event(&mut events, |event| matches!(event, Event::TypeMismatch { .. })).await;
+    let Event::TypeMismatch { here, there, channel, .. } = told else { unreachable!() };
+    assert_eq!((here, there, &channel[..]), (said("ours"), said("theirs 1"), "from"));
+    // One that says nothing, as an older node does, has its lane.
+    hostile.tell([entry(5000, SocketKind::Push, "to"), typed(5001, SocketKind::Push, "to", "theirs")], false).await;
+    event(&mut events, |event| matches!(event, Event::TypeMismatch { channel, .. } if channel == "to")).await;
+    hostile.next_lane = 5000;
+    let (_send, _recv) = hostile.lane("to", b"").await;
+    pull.wait_for_pushers(1).await.unwrap();
+    // Who opens one all the same breaks the protocol.
+    let (_send, _recv) = hostile.lane("to", b"").await;
+    assert_eq!(hostile.code().await, Some(CloseCode::Violation));
+    event(&mut events, |event| match event {
+        Event::TypeMismatch { channel, .. } if channel == "from" => panic!("it was told"),
+        Event::Missed { count } => panic!("{count} events were pushed out"),
+        event => matches!(event, Event::PeerLeft { .. }),
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::wire::control::{FiguresEntry, MAX_PART, MAX_PEERS_PART, PeerEntry};
-use crate::wire::limits::{MAX_PEERS, MAX_SOCKETS, MAX_STATUS_SOCKETS};
+use crate::wire::limits::{MAX_PEERS, MAX_SOCKETS, MAX_STATUS_SOCKETS, MAX_TYPE_NAME};
 
 #[test]
 fn tables_arrive_in_parts_and_take_effect_at_the_last() {
@@ -36,6 +36,30 @@ fn tables_arrive_in_parts_and_take_effect_at_the_last() {
     assert_eq!(change.opened, [socket(2_000)]);
     assert_eq!(change.closed.len() as u64, all - 1);
     assert_eq!(b.sockets().keys().collect::<Vec<_>>(), [&SocketId(1), &SocketId(2_000)]);
+}
+
+#[test]
+fn sockets_that_say_their_types_take_more_of_a_part() {
+    let now = Instant::now();
+    let (mut a, mut b) = admitted_pair(now);
+    let longest = Some(TypeName::new("t".repeat(MAX_TYPE_NAME), u32::MAX));
+    let typed = |id: u64| {
+        let message = if id.is_multiple_of(3) { None } else { longest.clone() };
+        let reply = if id % 3 == 2 { longest.clone() } else { None };
+        SocketEntry { types: Types { message, reply }, ..socket(id) }
+    };
+    let all = MAX_PART as u64;
+    a.tell_all((0..all).map(typed));
+    let parts = frames(&mut a);
+    assert_eq!(parts.len(), 2, "199 places");
+    for part in parts {
+        let mut bytes = bytes::BytesMut::new();
+        crate::wire::control::encode(&part, &mut bytes);
+        assert_eq!(crate::wire::control::split(&mut bytes), Ok(Some(part.clone())), "within a frame");
+        b.handle_frame(now, part).unwrap();
+    }
+    assert_eq!(b.sockets().len() as u64, all);
+    assert!(b.sockets().iter().all(|(id, told)| *told == typed(id.0)));
 }
 
 #[test]

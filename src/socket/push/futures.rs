@@ -166,6 +166,13 @@ impl fmt::Debug for Sender<'_> {
 #[must_use = "nothing is sent until it is awaited"]
 pub struct Handled<'a>(Pin<Box<dyn Future<Output = Result<(), HandleError>> + std::marker::Send + 'a>>);
 
+impl Handled<'_> {
+    /// There is nothing to wait for.
+    pub(crate) fn failed(error: HandleError) -> Self {
+        Self(Box::pin(std::future::ready(Err(error))))
+    }
+}
+
 impl Future for Handled<'_> {
     type Output = Result<(), HandleError>;
 

@@ -19,7 +19,6 @@ use crate::id::{NodeId, SocketId};
 use crate::message::NewMessage;
 use crate::pattern::push::{LaneKey, lock};
 use crate::pattern::request::Target;
-use crate::wire::control::SocketKind;
 use crate::wire::limits::{REQUEST_TIMEOUT, SETTLING};
 
 /// A request to every replier on the channel, which is not sent yet: see
@@ -129,8 +128,7 @@ async fn everybody(core: &Core, timeout: Duration) -> (Vec<(LaneKey, NodeId)>, V
         news.borrow_and_update();
         lanes.borrow_and_update();
         let settled = core.hall.is_settled();
-        let mut there: BTreeSet<(NodeId, SocketId)> =
-            core.hall.sockets_of(SocketKind::Replier, &core.channel).into_iter().collect();
+        let mut there: BTreeSet<(NodeId, SocketId)> = core.everybody().into_iter().collect();
         let (connected, closed) = {
             let requests = lock(&core.requests);
             there.retain(|socket| !requests.has_left(socket));

@@ -16,7 +16,6 @@ use crate::pattern::push::lock;
 use crate::pattern::request::{Asked, Effects, Lost, Outcome, Refused, Requests};
 use crate::socket::connected::Connected;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Notify};
-use crate::wire::control::SocketKind;
 
 /// The socket itself.
 pub(super) struct Core {
@@ -49,7 +48,7 @@ impl Core {
                 // Seen before who is there is: what changes meanwhile is looked at next.
                 news.borrow_and_update();
                 if self.hall.is_settled() {
-                    let there = self.hall.sockets_of(SocketKind::Replier, &self.channel);
+                    let there = self.everybody();
                     looking = self.turn(|requests, _| {
                         requests.nobody_there(&there);
                         requests.looks_for_somebody()
@@ -64,6 +63,11 @@ impl Core {
                 () = timer.fired() => {}
             }
         }
+    }
+
+    /// The repliers that there are, by the tables of this node and its peers.
+    pub(super) fn everybody(&self) -> Vec<(NodeId, SocketId)> {
+        self.id.get().map_or_else(Vec::new, |id| self.hall.sockets_facing(*id))
     }
 
     /// Changes the requests, and does what follows from it once the lock is free.

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{has_control, is_channel};
-use crate::id::{NodeId, SocketId};
+use super::{check_types, has_control, is_channel};
+use crate::id::{NodeId, SocketId, Types};
 use crate::wire::Violation;
 use crate::wire::limits::{MAX_LINKS, MAX_NODE_NAME, MAX_STATUS_SOCKETS};
 
@@ -50,6 +50,9 @@ pub(crate) struct FiguresEntry {
     /// As text: later revisions have further kinds.
     pub(crate) kind: String,
     pub(crate) channel: String,
+    /// What its messages are, where it says so.
+    #[serde(default, skip_serializing_if = "Types::is_untyped")]
+    pub(crate) types: Types,
     /// Sockets that it is connected to.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) peers: u64,
@@ -92,14 +95,17 @@ pub(crate) struct FiguresEntry {
 impl Status {
     /// In parts that each fit a control frame.
     pub(crate) fn into_parts(mut self) -> Vec<Self> {
-        let (mut links, mut sockets) =
-            (std::mem::take(&mut self.links).into_iter(), self.sockets.drain(..).collect::<Vec<_>>().into_iter());
+        let mut links = std::mem::take(&mut self.links).into_iter();
+        let mut sockets = std::mem::take(&mut self.sockets).into_iter().peekable();
         let mut parts = Vec::new();
         loop {
             let mut part = Self { more: true, ..self.clone() };
             part.links.extend(links.by_ref().take(PART_ELEMENTS / LINK_ELEMENTS));
-            let left = PART_ELEMENTS - part.links.len() * LINK_ELEMENTS;
-            part.sockets.extend(sockets.by_ref().take(left / SOCKET_ELEMENTS));
+            let mut left = PART_ELEMENTS - part.links.len() * LINK_ELEMENTS;
+            while let Some(next) = sockets.next_if(|socket| socket.elements() <= left) {
+                left -= next.elements();
+                part.sockets.push(next);
+            }
             part.more = links.len() + sockets.len() > 0;
             let last = !part.more;
             parts.push(part);
@@ -133,6 +139,7 @@ impl Status {
         if self.links.iter().any(|link| link.found.len() > MAX_FOUND) {
             return Err(Violation("a node that was found by too many sources"));
         }
+        check_types(self.sockets.iter().map(|socket| &socket.types))?;
         if self.sockets.iter().any(|socket| !is_channel(&socket.channel)) {
             return Err(Violation("a channel name that is empty, above its length or has control characters"));
         }
@@ -147,6 +154,13 @@ impl Status {
     }
 }
 
+impl FiguresEntry {
+    /// How many elements of a frame it takes at the most.
+    fn elements(&self) -> usize {
+        SOCKET_ELEMENTS + self.types.names().count() * TYPE_ELEMENTS
+    }
+}
+
 /// Longest version, kind of socket, or name of a source, in bytes.
 pub(crate) const MAX_WORD: usize = 32;
 /// Most sources that a node tells to have found another one.
@@ -157,6 +171,8 @@ const PART_ELEMENTS: usize = 960;
 const LINK_ELEMENTS: usize = 1 + 2 * 6 + MAX_FOUND;
 /// Elements of a socket's entry: the map, and seventeen keys and values.
 const SOCKET_ELEMENTS: usize = 1 + 2 * 17;
+/// Elements of a type that it says: the map of types and its key, in it a key and a map of two keys and values.
+const TYPE_ELEMENTS: usize = 2 + 2 + 2 * 2;
 
 /// An address as text, `ip:port` or `[ip]:port`: serde's own form is an enum of byte arrays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::NodeId;
+use crate::id::{NodeId, TypeName};
 use crate::wire::limits::{MAX_CONTROL_DEPTH, MAX_CONTROL_ELEMENTS, MAX_LINKS, MAX_STATUS_SOCKETS};
 
 fn hello() -> Hello {
@@ -19,7 +19,13 @@ fn hello() -> Hello {
 }
 
 fn entry(id: u64, kind: SocketKind, channel: &str, slots: bool) -> SocketEntry {
-    SocketEntry { id: SocketId(id), kind, channel: channel.into(), slots }
+    SocketEntry { id: SocketId(id), kind, channel: channel.into(), slots, types: Types::default() }
+}
+
+/// With a type of this name, and another one of its replies.
+fn typed(name: &str, reply: Option<&str>) -> Types {
+    let named = |name: &str, version| Some(TypeName::new(name, version));
+    Types { message: named(name, 3), reply: reply.and_then(|reply| named(reply, 70_000)) }
 }
 
 fn sockets() -> Sockets {
@@ -33,6 +39,22 @@ fn sockets() -> Sockets {
         ],
         closed: Vec::new(),
     }
+}
+
+fn typed_sockets() -> Sockets {
+    let mut opened = vec![
+        entry(1, SocketKind::Push, "jobs", false),
+        entry(2, SocketKind::Requester, "thumbs", false),
+        entry(3, SocketKind::Pull, "jobs", true),
+    ];
+    opened[0].types = typed("shop.Job", None);
+    opened[1].types = typed("shop.Image", Some("shop.Thumb"));
+    Sockets { full: true, opened, ..Sockets::default() }
+}
+
+fn typed_status() -> Status {
+    let sockets = vec![FiguresEntry { types: typed("shop.Job", None), ..pull_figures() }];
+    Status { links: Vec::new(), sockets, sockets_left_out: 0, ..status() }
 }
 
 fn peers() -> Peers {
@@ -64,6 +86,7 @@ fn push_figures() -> FiguresEntry {
         id: SocketId(1),
         kind: "push".into(),
         channel: "jobs".into(),
+        types: Types::default(),
         peers: 2,
         queued: 3,
         in_flight: 4,
@@ -132,9 +155,11 @@ fn vectors_run_both_ways() {
                 ..Sockets::default()
             }),
         ),
+        ("sockets-typed", Control::Sockets(typed_sockets())),
         ("ping", Control::Ping),
         ("peers", Control::Peers(peers())),
         ("goodbye", Control::Goodbye { reason: "shut down".into() }),
+        ("status-typed", Control::Status(Box::new(typed_status()))),
         ("status-ask", Control::StatusAsk),
         ("status", Control::Status(Box::new(status()))),
         (
@@ -167,6 +192,11 @@ fn vectors_of_a_later_revision_are_understood() {
     let mut buffer = BytesMut::from(&vector("later-socket-kind")[..]);
     let known = Sockets { opened: vec![entry(1, SocketKind::Push, "jobs", false)], ..Sockets::default() };
     assert_eq!(split(&mut buffer), Ok(Some(Control::Sockets(known))), "the unknown entry is left out");
+    let mut buffer = BytesMut::from(&vector("later-types")[..]);
+    let mut known = entry(1, SocketKind::Push, "jobs", false);
+    known.types = typed("shop.Job", None);
+    let known = Sockets { opened: vec![known], ..Sockets::default() };
+    assert_eq!(split(&mut buffer), Ok(Some(Control::Sockets(known))), "unknown keys are ignored");
     let mut buffer = BytesMut::from(&vector("later-status")[..]);
     let known =
         Status { sockets: vec![push_figures(), FiguresEntry { kind: "stream".into(), ..pull_figures() }], ..status() };
@@ -185,6 +215,12 @@ fn vectors_that_end_the_link() {
         "bad-missing-field",
         "bad-channel-empty",
         "bad-channel-control",
+        "bad-type-empty",
+        "bad-type-control",
+        "bad-type-long",
+        "bad-type-version",
+        "bad-types",
+        "bad-status-type",
         "bad-status-word",
         "bad-status-address",
         "bad-status-channel",
@@ -211,6 +247,16 @@ fn the_largest_part_is_within_the_limits() {
     let channel = "c".repeat(MAX_CHANNEL);
     let mut part = Sockets { full: true, more: true, ..Sockets::default() };
     part.opened = (0..MAX_PART as u64).map(|id| entry(u64::MAX - id, SocketKind::Subscriber, &channel, true)).collect();
+    // Each type that a socket says takes another of the places.
+    let name = "t".repeat(MAX_TYPE_NAME);
+    let mut typed_part = Sockets { full: true, more: true, ..Sockets::default() };
+    for (types, places) in [(typed(&name, None), 2), (typed(&name, Some(&name)), 3)] {
+        typed_part.opened = part.opened.iter().take(MAX_PART / places).cloned().collect();
+        typed_part.opened.iter_mut().for_each(|entry| entry.types = types.clone());
+        assert_eq!(typed_part.opened[0].places(), places);
+        let frame = Control::Sockets(typed_part.clone());
+        assert_eq!(split(&mut encoded(&frame)), Ok(Some(frame)));
+    }
     let longest: SocketAddr = "[1111:2222:3333:4444:5555:6666:7777:8888%4294967295]:65535".parse().unwrap();
     let peer = PeerEntry { node: NodeId::from_bytes([255; 32]), addresses: vec![longest; MAX_ADDRESSES] };
     let peers = Peers { peers: vec![peer; MAX_PEERS_PART] };
@@ -234,6 +280,12 @@ fn the_largest_status_is_told_in_parts_within_the_limits() {
         id: SocketId(nth),
         kind: "k".repeat(status::MAX_WORD),
         channel: "c".repeat(MAX_CHANNEL),
+        // Of every kind: in a frame there are fewer of those that say more.
+        types: match nth % 3 {
+            0 => Types::default(),
+            1 => typed(&"t".repeat(MAX_TYPE_NAME), None),
+            _ => typed(&"t".repeat(MAX_TYPE_NAME), Some(&"t".repeat(MAX_TYPE_NAME))),
+        },
         peers: most,
         queued: most,
         in_flight: most,
@@ -295,6 +347,12 @@ fn names_and_numbers_above_their_limits_end_the_link() {
     assert!(split(&mut framed(PEERS, &to_map(&peers))).is_err());
     let long = Sockets { opened: vec![entry(1, SocketKind::Pull, &"c".repeat(256), true)], ..Sockets::default() };
     assert!(split(&mut framed(SOCKETS, &to_map(&long))).is_err());
+    for (len, taken) in [(MAX_TYPE_NAME, true), (MAX_TYPE_NAME + 1, false)] {
+        let mut said = entry(1, SocketKind::Pull, "jobs", true);
+        said.types = typed("t", Some(&"t".repeat(len)));
+        let sockets = Sockets { opened: vec![said], ..Sockets::default() };
+        assert_eq!(split(&mut framed(SOCKETS, &to_map(&sockets))).is_ok(), taken, "{len} bytes");
+    }
     assert!(decode_open(&to_map(&OpenLane { kind: SocketKind::Pull, ..open() })).is_err());
     for (base, taken) in [(MAX_SEQUENCE_SAID, true), (MAX_SEQUENCE_SAID + 1, false), (u64::MAX, false)] {
         assert_eq!(decode_open(&to_map(&OpenLane { base, ..open() })).is_ok(), taken, "base {base}");

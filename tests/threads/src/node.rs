@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::env::Env;
 use crate::error::OpenError;
-use crate::id::{NodeId, SocketId};
+use crate::id::{NodeId, SocketId, Types};
 use crate::pattern::lane::SocketEnd;
 use crate::pattern::push::Dead;
 use crate::wire::control::SocketKind;
@@ -24,6 +24,7 @@ pub(crate) struct SocketSpec {
     pub(crate) kind: SocketKind,
     pub(crate) channel: String,
     pub(crate) slots: bool,
+    pub(crate) types: Types,
 }
 
 pub(crate) struct Registered;
@@ -90,7 +91,7 @@ impl Hall {
         true
     }
 
-    pub(crate) fn sockets_of(&self, _: SocketKind, _: &str) -> Vec<(NodeId, SocketId)> {
+    pub(crate) fn sockets_facing(&self, _: SocketId) -> Vec<(NodeId, SocketId)> {
         Vec::new()
     }
 
