@@ -33,7 +33,15 @@ fn main() {
 fn measure(nodes: usize) {
     let pushers = nodes.div_ceil(5);
     let every = Duration::from_millis(50);
-    let plan = Plan { pushers, pullers: nodes - pushers, time: 1_000_000.s(), every, bound: 1000, prefetch: None };
+    let plan = Plan {
+        pushers,
+        pullers: nodes - pushers,
+        time: 1_000_000.s(),
+        every,
+        bound: 1000,
+        prefetch: None,
+        verbs: false,
+    };
     Sim::run(1, async move |sim: Sim| {
         sim.set_link(Link::lan());
         let crew = Crew::start(&sim, plan);

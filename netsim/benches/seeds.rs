@@ -23,6 +23,7 @@ const PLAN: Plan = Plan {
     every: Duration::from_millis(40),
     bound: 1000,
     prefetch: None,
+    verbs: false,
 };
 
 fn main() {
