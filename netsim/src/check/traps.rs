@@ -33,7 +33,7 @@ pub const TRAPS: &[Trap] = &[
     trap("bound of 1", true, true),
     trap("prefetch of 1", true, true),
     trap("both ends shut down in the same millisecond", true, true),
-    trap("granted slot whose pusher has nothing left", true, true),
+    trap("granted slot whose pusher has nothing left", true, false),
     trap("message handed back by a node that ends", true, true),
     trap("accepted message lost with its crashed pusher", true, true),
     trap("message returned by a puller that closes", true, true),

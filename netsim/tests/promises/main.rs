@@ -33,6 +33,17 @@ const PLAN: Plan = Plan {
 /// ends in time and leaves nothing.
 #[netsim::test(seeds = 6, time_limit = 600.s(), meets = ["a message is handed out again"])]
 async fn nothing_is_lost_whatever_happens(sim: Sim) {
+    nothing_is_lost(sim).await;
+}
+
+/// After a split brain that was over for seconds, a transport still took its time: goodbyes and the end of connections had
+/// a second each.
+#[netsim::test(seeds = 428_749_083..428_749_084, time_limit = 600.s())]
+async fn a_shutdown_ends_in_time_where_the_transport_does_not(sim: Sim) {
+    nothing_is_lost(sim).await;
+}
+
+async fn nothing_is_lost(sim: Sim) {
     let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
     let prefetch = [None, Some(1), Some(8)][random.random_range(0..3)];
     let bound = [1, 10, 1000][random.random_range(0..3)];
