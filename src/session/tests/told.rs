@@ -63,6 +63,27 @@ fn sockets_that_say_their_types_take_more_of_a_part() {
 }
 
 #[test]
+fn ends_of_sockets_arrive_in_parts_too() {
+    let now = Instant::now();
+    let (mut a, mut b) = admitted_pair(now);
+    let all = MAX_PART as u64 + 1;
+    a.tell_all((0..all).map(socket));
+    for frame in frames(&mut a) {
+        b.handle_frame(now, frame).unwrap();
+    }
+    (0..all).for_each(|id| a.tell_closed(SocketId(id)));
+    a.tell_opened(socket(1_000));
+    let parts = frames(&mut a);
+    let [Control::Sockets(first), Control::Sockets(last)] = &parts[..] else { panic!("two frames") };
+    assert_eq!((first.closed.len(), first.opened.len(), first.more), (MAX_PART, 0, true));
+    assert_eq!((last.closed.len(), last.opened.len(), last.more), (1, 1, false));
+    for part in parts {
+        b.handle_frame(now, part).unwrap();
+    }
+    assert_eq!(b.sockets().keys().collect::<Vec<_>>(), [&SocketId(1_000)]);
+}
+
+#[test]
 fn an_empty_table_is_told_too() {
     let (mut a, mut b) = admitted_pair(Instant::now());
     a.tell_all([]);
@@ -70,6 +91,10 @@ fn an_empty_table_is_told_too() {
         b.handle_frame(Instant::now(), frame).unwrap();
     }
     assert!(b.knows_sockets());
+    // The end of a socket that was never told changes nothing.
+    let end = Sockets { closed: vec![SocketId(7)], ..Sockets::default() };
+    let heard = b.handle_frame(Instant::now(), Control::Sockets(end)).unwrap();
+    assert_eq!(heard, Heard::Sockets(Change::default()));
 }
 
 #[test]
