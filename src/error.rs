@@ -246,7 +246,7 @@ pub struct Closed;
 pub enum RequestError {
     /// The replier answered that it failed. Reserved codes: `error` (a handler's error without a code of its own), `panic`,
     /// `dropped` (the request was dropped unanswered), `too_large` (the reply was), `invalid` (a header of the reply did not
-    /// fit), `overflow` (too many replies wait for this requester to take them).
+    /// fit), `undecodable` and `unencodable` (request or reply were no value, of typed sockets), `overflow` (too many replies wait for this requester to take them).
     #[error("the request failed: {message} (code {code})")]
     Remote {
         /// What programs go by, at most 64 bytes.

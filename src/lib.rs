@@ -104,8 +104,9 @@ pub use socket::{
 };
 pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};
 pub use typed::{
-    NewTyped, Opening, Reading, Received, Typed, TypedBuilder, TypedDelivery, TypedPermit, TypedPull, TypedPush,
-    TypedPushSink, TypedRecvError, TypedSend, TypedSendError, TypedSendErrorKind, Undecodable,
+    NewTyped, Opening, Reading, Received, Typed, TypedAsk, TypedAskAll, TypedAsking, TypedBuilder, TypedDelivery,
+    TypedPermit, TypedPull, TypedPush, TypedPushSink, TypedRecvError, TypedReplier, TypedReplies, TypedReplyError,
+    TypedRequest, TypedRequestError, TypedRequester, TypedSend, TypedSendError, TypedSendErrorKind, Undecodable,
 };
 
 /// The code of the README compiles.

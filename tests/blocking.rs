@@ -382,6 +382,8 @@ fn nothing_is_missing() {
         ("src/socket/reply.rs", include_str!("../src/blocking/reply.rs"), &[]),
         ("src/typed/push.rs", include_str!("../src/blocking/typed/push.rs"), &["handled", "into_sink"]),
         ("src/typed/pull.rs", include_str!("../src/blocking/typed/pull.rs"), &[]),
+        ("src/typed/request.rs", include_str!("../src/blocking/typed/request.rs"), &[]),
+        ("src/typed/reply.rs", include_str!("../src/blocking/typed/reply.rs"), &["reply", "fail"]),
     ] {
         let source = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
         let (there, here) = (of(&source), of(own));

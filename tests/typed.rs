@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use meshmq::{
-    Event, Events, HandleError, InvalidTypeName, NewTyped, Node, NodeStatus, OpenError, SendErrorKind, TypeName, Typed,
-    TypedPull, TypedRecvError, TypedSendErrorKind, blocking,
+    Event, Events, HandleError, InvalidTypeName, NewTyped, Node, NodeStatus, OpenError, RequestError, SendErrorKind,
+    TypeName, Typed, TypedPull, TypedRecvError, TypedReplyError, TypedRequestError, TypedSendErrorKind, blocking,
 };
 use serde::{Deserialize, Serialize};
 use support::{Place, run, until};
@@ -454,5 +454,221 @@ fn a_typed_future_that_is_dropped_has_done_nothing() {
         push.send(job(7)).await.unwrap();
         until("it is here", || pull.metrics().waiting == 1).await;
         assert_eq!(pull.recv().await.unwrap().ack_into_value().width, 7, "nobody has taken it");
+    });
+}
+
+async fn requests(place: &Place) -> (Node, Node, meshmq::TypedRequester<Job, u64>, meshmq::TypedReplier<Job, u64>) {
+    let (one, two) = two_nodes(place).await;
+    let requester = one.requester("width").typed::<Job, u64>().await.unwrap();
+    let replier = two.replier("width").typed::<Job, u64>().await.unwrap();
+    requester.wait_for_repliers(1).await.unwrap();
+    (one, two, requester, replier)
+}
+
+/// The code and the words that a request has failed with.
+fn remote(error: TypedRequestError) -> (String, String) {
+    match error {
+        TypedRequestError::Request(RequestError::Remote { code, message }) => (code, message),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn values_are_asked_and_answered() {
+    run(async {
+        let place = Place::new();
+        let (_one, two, requester, replier) = requests(&place).await;
+        let asking = async {
+            let reply = requester.request(NewTyped::new(job(7)).header("kind", "x")).timeout(support::PATIENCE);
+            let reply = reply.idempotent().wait_for_replier().to(two.id()).await.unwrap();
+            assert_eq!((*reply, reply.raw().sender()), (7, two.id()));
+            assert_eq!(remote(requester.request(job(0)).await.unwrap_err()), ("zero".into(), "no width".into()));
+        };
+        let answering = async {
+            let request = replier.recv().await.unwrap();
+            assert_eq!((request.width, request.raw().header("kind")), (7, Some("x")));
+            let width = u64::from(request.width);
+            request.reply(width).unwrap();
+            replier.recv().await.unwrap().fail("zero", "no width");
+        };
+        tokio::join!(asking, answering);
+
+        let serving = replier.serve(2, async |job| match job.width {
+            0 => Err("no width"),
+            width => Ok(u64::from(width)),
+        });
+        tokio::select! {
+            biased;
+            _ = serving => panic!("the socket is open"),
+            () = async {
+                assert_eq!(*requester.request(job(9)).await.unwrap(), 9);
+                assert_eq!(remote(requester.request(job(0)).await.unwrap_err()).0, "error");
+                let mut replies = requester.request_all(job(3)).timeout(support::PATIENCE).await.unwrap();
+                assert_eq!(*replies.recv().await.unwrap().unwrap(), 3);
+                assert!(replies.next().await.is_none() && replies.missing().is_empty());
+            } => {}
+        }
+        assert!(replier.try_recv().unwrap().is_none());
+    });
+}
+
+#[test]
+fn the_types_of_requests_and_of_replies_have_to_agree() {
+    run(async {
+        let place = Place::new();
+        let (one, two) = two_nodes(&place).await;
+        let other_reply = two.replier("width").typed::<Job, String>().await.unwrap();
+        let other_request = two.replier("width").typed::<OldJob, u64>().await.unwrap();
+        let requester = one.requester("width").typed::<Job, u64>().await.unwrap();
+        let mut events = two.events();
+        let told = [mismatch(&mut events).await, mismatch(&mut events).await];
+        let mut here: Vec<_> = told.iter().map(|(_, _, _, here, _)| &here[..]).collect();
+        here.sort_unstable();
+        assert_eq!(here, ["shop.Job v2 -> u64 v1", "shop.Job v3 -> string v1"]);
+        assert_eq!(told[0].4, "shop.Job v3 -> u64 v1");
+        one.settled().await;
+        // Nobody is there for it, and that is said at once.
+        let nobody = requester.request(job(1)).timeout(Duration::from_secs(600)).await.unwrap_err();
+        assert!(matches!(nobody, TypedRequestError::Request(RequestError::NoReplier)), "{nobody}");
+        let nobody = requester.request_all(job(1)).await.unwrap_err();
+        assert!(matches!(nobody, TypedRequestError::Request(RequestError::NoReplier)), "{nobody}");
+        assert_eq!(other_reply.metrics().received + other_request.metrics().received, 0);
+    });
+}
+
+#[test]
+fn what_is_no_value_fails_a_request_by_name() {
+    run(async {
+        let place = Place::new();
+        let (one, two, requester, mut replier) = requests(&place).await;
+        let untyped = one.requester("width").await.unwrap();
+        untyped.wait_for_repliers(1).await.unwrap();
+        let asking = async {
+            let error = untyped.request("no job").await.unwrap_err();
+            let RequestError::Remote { code, message } = error else { panic!("{error}") };
+            assert!(code == "undecodable" && message.contains("not a shop.Job v3"), "{code}: {message}");
+        };
+        let answering = async {
+            let Err(TypedRecvError::Undecodable(wrong)) = replier.recv().await else { panic!("it is none") };
+            assert_eq!(wrong.raw.body(), "no job");
+            wrong.fail();
+        };
+        tokio::join!(asking, answering);
+        // By serve as well, and the socket goes on.
+        tokio::select! {
+            biased;
+            _ = replier.serve(1, async |job| Ok::<_, String>(u64::from(job.width))) => panic!("the socket is open"),
+            () = async {
+                assert!(matches!(untyped.request("no").await, Err(RequestError::Remote { code, .. }) if code == "undecodable"));
+                assert_eq!(*requester.request(job(4)).await.unwrap(), 4);
+            } => {}
+        }
+        // As a stream, and dropped without an answer.
+        let (error, ()) = tokio::join!(untyped.request("no").into_future(), async {
+            drop(replier.next().await.unwrap().unwrap_err());
+        });
+        assert!(matches!(error, Err(RequestError::Remote { code, .. }) if code == "dropped"));
+
+        // A reply that is none is an error that holds it.
+        drop(replier);
+        let untyped = two.replier("width").await.unwrap();
+        requester.wait_for_repliers(1).await.unwrap();
+        let (error, ()) = tokio::join!(requester.request(job(1)).into_future(), async {
+            untyped.recv().await.unwrap().reply("no number").unwrap();
+        });
+        let Err(TypedRequestError::Undecodable(wrong)) = error else { panic!("{error:?}") };
+        assert!(wrong.raw.body() == "no number" && wrong.to_string().contains("not a u64 v1"), "{wrong}");
+    });
+}
+
+#[test]
+fn what_has_no_form_is_neither_asked_nor_answered() {
+    run(async {
+        let node = Node::isolated().await.unwrap();
+        let requester = node.requester("odd").typed::<Odd, u64>().await.unwrap();
+        let error = requester.request(Odd).await.unwrap_err();
+        assert!(matches!(&error, TypedRequestError::Unencodable(why) if why.contains("out of order")), "{error}");
+        assert!(matches!(requester.request_all(Odd).await, Err(TypedRequestError::Unencodable(_))));
+        assert_eq!(requester.metrics().asked, 0);
+
+        let requester = node.requester("width").await.unwrap();
+        let replier = node.replier("width").typed::<u64, Odd>().await.unwrap();
+        requester.wait_for_repliers(1).await.unwrap();
+        let (error, ()) = tokio::join!(requester.request(vec![1]).into_future(), async {
+            let refused = replier.recv().await.unwrap().reply(Odd).unwrap_err();
+            assert!(matches!(&refused, TypedReplyError::Unencodable(why) if why.contains("out of order")), "{refused}");
+        });
+        assert!(matches!(error, Err(RequestError::Remote { code, .. }) if code == "unencodable"));
+        tokio::select! {
+            biased;
+            _ = replier.serve(1, async |_| Ok::<_, String>(Odd)) => panic!("the socket is open"),
+            error = requester.request(vec![1]) => {
+                assert!(matches!(error, Err(RequestError::Remote { code, .. }) if code == "unencodable"));
+            }
+        }
+    });
+}
+
+#[test]
+fn threads_ask_and_answer_with_values() {
+    let node = blocking::Node::isolated().join().unwrap();
+    let requester = node.requester("width").typed::<Job, u64>().open().unwrap();
+    let replier = node.replier("width").limit(10).typed::<Job, u64>().open().unwrap();
+    requester.wait_for_repliers(1).unwrap();
+    assert!(replier.try_recv().unwrap().is_none());
+    assert!(replier.recv_timeout(Duration::from_millis(1)).unwrap().is_none());
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| [1, 2].map(|width| *requester.request(job(width)).send().unwrap()));
+        for request in replier.iter().take(2) {
+            let request = request.unwrap();
+            let width = u64::from(request.width);
+            request.reply(width * 10).unwrap();
+        }
+        assert_eq!(asking.join().unwrap(), [10, 20]);
+    });
+    let untyped = node.requester("width").open().unwrap();
+    untyped.wait_for_repliers(1).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| replier.serve(2, |job| Ok::<_, String>(u64::from(job.width))).unwrap());
+        let ask = requester.request(job(5)).timeout(support::PATIENCE).idempotent().wait_for_replier().to(node.id());
+        assert_eq!(*ask.send().unwrap(), 5);
+        let mut replies = requester.request_all(job(6)).timeout(support::PATIENCE).send().unwrap();
+        assert_eq!(*replies.next().unwrap().unwrap(), 6);
+        assert!(replies.recv().is_none() && replies.missing().is_empty());
+        let error = untyped.request("no job").send().unwrap_err();
+        assert!(matches!(&error, RequestError::Remote { code, .. } if code == "undecodable"), "{error}");
+        replier.close();
+    });
+    let requester = blocking::TypedRequester::from(requester.into_async());
+    let replier = blocking::TypedReplier::from(replier.into_async());
+    assert_eq!((requester.into_untyped().channel(), replier.into_untyped().channel()), ("width", "width"));
+}
+
+#[test]
+fn a_typed_request_that_is_dropped_has_done_nothing() {
+    run(async {
+        let node = Node::isolated().await.unwrap();
+        let requester = node.requester("width").typed::<Job, u64>().await.unwrap();
+        let replier = node.replier("width").typed::<Job, u64>().await.unwrap();
+        requester.wait_for_repliers(1).await.unwrap();
+        drop(requester.request(job(1)));
+        drop(requester.request_all(job(1)));
+        dropped(replier.recv());
+        dropped(replier.serve(1, async |_| Ok::<u64, String>(1)));
+        assert_eq!((requester.metrics().asked, replier.metrics().received), (0, 0));
+
+        // Whoever has it is told.
+        let mut asking = Box::pin(requester.request(job(2)).into_future());
+        assert!((&mut asking).now_or_never().is_none());
+        let request = replier.recv().await.unwrap();
+        drop(asking);
+        request.raw().cancelled().await;
+        drop(request);
+        let mut replies = requester.request_all(job(3)).await.unwrap();
+        dropped(replies.recv());
+        let request = replier.recv().await.unwrap();
+        assert_eq!(request.width, 3);
+        request.reply(3_u64).unwrap();
+        assert_eq!(*replies.recv().await.unwrap().unwrap(), 3, "nobody has taken it");
     });
 }

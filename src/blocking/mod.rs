@@ -51,7 +51,10 @@ pub use pull::{Iter, Pull, PullBuilder};
 pub use push::{Push, PushBuilder};
 pub use reply::{Replier, ReplierBuilder, Requests};
 pub use request::{Ask, AskAll, Replies, Requester, RequesterBuilder};
-pub use typed::{TypedBuilder, TypedIter, TypedPull, TypedPush};
+pub use typed::{
+    TypedAsk, TypedAskAll, TypedBuilder, TypedIter, TypedPull, TypedPush, TypedReplier, TypedReplies, TypedRequester,
+    TypedRequests,
+};
 
 use std::time::Duration;
 

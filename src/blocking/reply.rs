@@ -17,7 +17,7 @@ use crate::socket::{self, Request};
 /// [`meshmq::ReplierBuilder`](crate::ReplierBuilder).
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is opened"]
-pub struct ReplierBuilder(socket::ReplierBuilder);
+pub struct ReplierBuilder(pub(super) socket::ReplierBuilder);
 
 impl ReplierBuilder {
     pub(super) fn new(options: socket::ReplierBuilder) -> Self {

@@ -16,7 +16,7 @@ use crate::socket::{self, Missing, Reply};
 /// [`meshmq::RequesterBuilder`](crate::RequesterBuilder).
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is opened"]
-pub struct RequesterBuilder(socket::RequesterBuilder);
+pub struct RequesterBuilder(pub(super) socket::RequesterBuilder);
 
 impl RequesterBuilder {
     pub(super) fn new(options: socket::RequesterBuilder) -> Self {

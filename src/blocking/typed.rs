@@ -2,9 +2,13 @@
 
 mod pull;
 mod push;
+mod reply;
+mod request;
 
 pub use pull::{TypedIter, TypedPull};
 pub use push::TypedPush;
+pub use reply::{TypedReplier, TypedRequests};
+pub use request::{TypedAsk, TypedAskAll, TypedReplies, TypedRequester};
 
 use std::future::IntoFuture;
 

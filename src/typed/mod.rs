@@ -18,7 +18,7 @@
 //! | `codec` | which bytes? |
 //! | `outgoing` | what is sent, and given back? |
 //! | `received` | what was received, and what if it is something else? |
-//! | `push`, `pull` | what does each socket say? |
+//! | `push`, `pull`, `request`, `reply` | what does each socket say? |
 
 mod builder;
 mod codec;
@@ -26,6 +26,8 @@ mod outgoing;
 mod pull;
 mod push;
 mod received;
+mod reply;
+mod request;
 
 pub(crate) use builder::View;
 pub use builder::{Opening, TypedBuilder};
@@ -34,6 +36,9 @@ pub use pull::TypedPull;
 pub use push::{TypedPermit, TypedPush, TypedPushSink, TypedSend};
 pub(crate) use received::read;
 pub use received::{Reading, Received, TypedDelivery, TypedRecvError, Undecodable};
+pub use reply::{TypedReplier, TypedReplyError, TypedRequest};
+pub(crate) use reply::{answered, undecodable};
+pub use request::{TypedAsk, TypedAskAll, TypedAsking, TypedReplies, TypedRequestError, TypedRequester};
 
 /// A type of messages, under the name that it has all over the mesh.
 ///

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::{Typed, codec};
 use crate::error::Closed;
 use crate::message::{Delivery, Message};
+use crate::socket::{Reply, Request};
 
 /// Something received, and the value in it. Dereferences to the value; [`raw`](Self::raw) is what it came in, with its
 /// sender, id and headers.
@@ -161,6 +162,18 @@ impl Body for Message {
 }
 
 impl Body for Delivery {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Body for Request {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Body for Reply {
     fn bytes(&self) -> &[u8] {
         self
     }
