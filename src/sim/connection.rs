@@ -6,11 +6,10 @@ use bytes::{Bytes, BytesMut};
 use netsim::check::Violation;
 use netsim::sometimes;
 
-use super::host::{PULL, PUSH};
 use super::world::{Checked, World};
 use super::{Event, MS, SECOND, Time};
-use crate::session::{ConnectionId, Ending, Heard, Session, Verdict};
-use crate::wire::control::{self, Control, Hello, REVISION};
+use crate::session::{ConnectionId, Session};
+use crate::wire::control::{Hello, REVISION};
 
 /// A connection of two hosts, with both its ends.
 pub(super) struct Connection {

@@ -1,25 +1,18 @@
 //! A host with its node: which life is it in, and who are its peers? What it does here around the machines is what `node`
 //! does around them.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
-
-use netsim::check::{Bound, End as Ended, Fair, Name, Violation};
+use netsim::check::{End as Ended, Name};
 use netsim::sometimes;
 
-use super::app::{Hand, Receiver, Sender};
+use super::app::{Hand, Sender};
 use super::plan::Role;
-use super::queue::Sleeper;
 use super::sockets::{Message, PullSocket, PushSocket};
 use super::world::{Checked, Id, World};
 use super::{Event, MS, SECOND, Time};
 use crate::id::{NodeId, SocketId, Types};
-use crate::pattern::lane::LaneEnd as _;
-use crate::pattern::pull::{Figures, Inbox};
-use crate::pattern::push::{Amount, Effects, Flight, Intake, Outcome, SentAgain, lock};
+use crate::pattern::push::lock;
 use crate::session::Arbiter;
-use crate::wire::control::{Level, OpenLane, SocketEntry, SocketKind};
+use crate::wire::control::{SocketEntry, SocketKind};
 
 pub(super) const PUSH: SocketKind = SocketKind::Push;
 pub(super) const PULL: SocketKind = SocketKind::Pull;
