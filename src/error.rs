@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::wire::limits::{MAX_CHANNEL, MAX_TYPE_NAME};
+use crate::wire::limits::{MAX_CHANNEL, MAX_SUBSCRIPTIONS, MAX_TOPIC, MAX_TOPIC_PARTS, MAX_TYPE_NAME};
 
 /// Any error of this library, for those who pass it on.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -90,6 +90,107 @@ pub(crate) fn check_type_name(name: &str) -> Result<(), InvalidTypeName> {
     }
 }
 
+/// A topic, or a pattern of topics, does not fit. Nothing was published, or subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTopic {
+    /// It, or one of its parts, is empty: it begins or ends with a dot, or two dots follow each other.
+    #[error(
+        "part {part} of the topic is empty: between dots, and at both ends, there is something, as in `eu.dax.close`"
+    )]
+    Empty {
+        /// Which part, the first being 1.
+        part: usize,
+    },
+    /// It is too long.
+    #[error(
+        "the topic has {len} bytes; at most {MAX_TOPIC} are possible: shorten it, or put a part of it into a header"
+    )]
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// It has too many parts.
+    #[error("the topic has more than {MAX_TOPIC_PARTS} parts: join some of them")]
+    TooManyParts,
+    /// It has a control character.
+    #[error("the topic has a control character at byte {at}: leave it out")]
+    Control {
+        /// Where it stands.
+        at: usize,
+    },
+    /// A message is published under one topic, not under all that match a pattern.
+    #[error(
+        "the topic of a published message has `{character}` at byte {at}, which only patterns of subscribers may have"
+    )]
+    Wildcard {
+        /// `*` or `>`.
+        character: char,
+        /// Where it stands.
+        at: usize,
+    },
+    /// In a pattern `*` stands for a whole part, and `>` for all parts from there to the end.
+    #[error(
+        "the pattern has `{character}` at byte {at}: `*` is a whole part, as in `eu.*.close`, and `>` the whole last one, as in `eu.>`"
+    )]
+    Misplaced {
+        /// `*` or `>`.
+        character: char,
+        /// Where it stands.
+        at: usize,
+    },
+}
+
+/// Whether a message can be published under this topic: 1 to 255 bytes of text, in at most 32 parts that dots divide and
+/// that are not empty, without control characters, `*` and `>`. Publishers check it themselves; this is for programs that
+/// take the topic from somebody before.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_topic(topic: &str) -> Result<(), InvalidTopic> {
+    look_at_topic(topic, false)
+}
+
+/// Whether this is a pattern of topics: as [`check_topic`], where a part may be `*`, which stands for any one part, and the
+/// last one `>`, which stands for one or more.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_pattern(pattern: &str) -> Result<(), InvalidTopic> {
+    look_at_topic(pattern, true)
+}
+
+/// One pass: it is done for every message.
+fn look_at_topic(topic: &str, pattern: bool) -> Result<(), InvalidTopic> {
+    let bytes = topic.as_bytes();
+    if bytes.len() > MAX_TOPIC {
+        return Err(InvalidTopic::TooLong { len: bytes.len() });
+    }
+    let (mut part, mut began) = (1, 0);
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'.' if at == began => return Err(InvalidTopic::Empty { part }),
+            b'.' if part == MAX_TOPIC_PARTS => return Err(InvalidTopic::TooManyParts),
+            b'.' => (part, began) = (part + 1, at + 1),
+            b'*' | b'>' => {
+                let character = char::from(*byte);
+                if !pattern {
+                    return Err(InvalidTopic::Wildcard { character, at });
+                }
+                let last = at + 1 == bytes.len();
+                if at != began || !(last || *byte == b'*' && bytes[at + 1] == b'.') {
+                    return Err(InvalidTopic::Misplaced { character, at });
+                }
+            }
+            0..=0x1f | 0x7f => return Err(InvalidTopic::Control { at }),
+            // U+0080 to U+009F.
+            0xc2 if bytes.get(at + 1).is_some_and(|next| *next < 0xa0) => return Err(InvalidTopic::Control { at }),
+            _ => {}
+        }
+    }
+    if began == bytes.len() { Err(InvalidTopic::Empty { part }) } else { Ok(()) }
+}
+
 /// A socket could not be opened. The node is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -111,6 +212,24 @@ pub enum OpenError {
     TooManySockets {
         /// How many it may have.
         limit: usize,
+    },
+    /// A pattern that it was to subscribe to does not fit.
+    #[error(transparent)]
+    Topic(#[from] InvalidTopic),
+    /// It was to subscribe to more patterns than a subscriber may have.
+    #[error("a subscriber has at most {limit} patterns: subscribe to fewer, with wildcards")]
+    TooManyPatterns {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// A publisher with which there is a link has not confirmed the subscription in time.
+    #[error(
+        "the publisher on node {} has not confirmed the subscription in time: it may be overloaded; open the socket again, \
+         or give it more time with confirm_within", node.short()
+    )]
+    NotConfirmed {
+        /// Who it is.
+        node: crate::id::NodeId,
     },
     /// There is no randomness to be had from the operating system.
     #[error("no randomness for the socket's epoch: {0}")]
@@ -151,6 +270,9 @@ pub enum SendErrorKind {
     /// A header of the message does not fit.
     #[error(transparent)]
     Header(#[from] InvalidHeader),
+    /// The topic that the message was to be published under does not fit.
+    #[error(transparent)]
+    Topic(#[from] InvalidTopic),
 }
 
 /// A header does not fit. The message was not accepted.
@@ -236,6 +358,61 @@ pub enum HandleError {
 #[error("the socket is closed")]
 #[non_exhaustive]
 pub struct Closed;
+
+/// A live subscriber's subscriptions could not be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The pattern does not fit. Nothing has changed.
+    #[error(transparent)]
+    Topic(#[from] InvalidTopic),
+    /// The subscriber has as many patterns as it may have. Nothing has changed.
+    #[error("a subscriber has at most {MAX_SUBSCRIPTIONS} patterns: unsubscribe from some, or use wildcards")]
+    TooManyPatterns,
+    /// A publisher with which there is a link has not confirmed the change in time. It stands all the same, and comes into
+    /// force there later.
+    #[error("the publisher on node {} has not confirmed the change in time; it stands, and comes into force there later", node.short())]
+    NotConfirmed {
+        /// Who it is.
+        node: crate::id::NodeId,
+    },
+    /// The socket or its node is closed.
+    #[error("the socket is closed")]
+    Closed,
+}
+
+/// Nothing was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The socket or its node is closed: nothing more can be received.
+    #[error("the socket is closed")]
+    Closed,
+    /// A [`strict`](crate::SubscriberBuilder::strict) subscriber has missed messages in this place. The next call goes on
+    /// behind them.
+    #[error(transparent)]
+    Missed(#[from] Gap),
+}
+
+impl From<Closed> for RecvError {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+/// Messages of one publisher that a subscriber would have had in this place and has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}{count} messages of the publisher on node {} were missed", if *exact { "" } else { "at least " }, publisher.short())]
+#[non_exhaustive]
+pub struct Gap {
+    /// Whose they were.
+    pub publisher: crate::id::NodeId,
+    /// How many.
+    pub count: u64,
+    /// `false`: the publisher had forgotten this subscriber, which was away for more than 30 s; how many more it has
+    /// published in between nobody knows.
+    pub exact: bool,
+}
 
 /// How a request ended without a reply.
 ///

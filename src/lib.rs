@@ -85,22 +85,26 @@ mod typed;
 mod wire;
 
 pub use error::{
-    Closed, Error, HandleError, InvalidChannel, InvalidHeader, InvalidTypeName, OpenError, RemoteError, ReplyError,
-    RequestError, Result, SendError, SendErrorKind, check_channel,
+    Closed, Error, Gap, HandleError, InvalidChannel, InvalidHeader, InvalidTopic, InvalidTypeName, OpenError,
+    RecvError, RemoteError, ReplyError, RequestError, Result, SendError, SendErrorKind, SubscribeError, check_channel,
+    check_pattern, check_topic,
 };
 pub use id::{InvalidNodeId, NodeId, TypeName, Types};
-pub use message::{Delivery, HeaderIter, Headers, InvalidTraceParent, Message, MessageId, NewMessage, TraceParent};
+pub use message::{
+    Delivery, HeaderIter, Headers, InvalidTraceParent, Message, MessageId, NewMessage, Publication, TraceParent,
+};
 pub use node::{
     Builder, Channel, ChannelSockets, Event, Events, JoinError, Node, Peer, Undelivered, UndeliveredMessage,
 };
 pub use observe::{
-    AskedReplierMetrics, AskingRequesterMetrics, LinkStatus, Metrics, NoStatus, NodeSnapshot, NodeStatus, PullMetrics,
-    PullerMetrics, PushMetrics, PusherMetrics, Rates, ReplierMetrics, RequesterMetrics, Snapshot, SocketFigures,
-    SocketMetrics, SocketStatus,
+    AskedReplierMetrics, AskingRequesterMetrics, Drops, FromPublisher, LinkStatus, Metrics, NoStatus, NodeSnapshot,
+    NodeStatus, PublisherMetrics, PullMetrics, PullerMetrics, PushMetrics, PusherMetrics, Rates, ReplierMetrics,
+    RequesterMetrics, Snapshot, SocketFigures, SocketMetrics, SocketStatus, SubscriberMetrics, ToSubscriber,
 };
 pub use socket::{
-    Ask, AskAll, Asking, Deliveries, Flush, Handled, Missing, Permit, Pull, PullBuilder, Push, PushBuilder, PushSink,
-    Replier, ReplierBuilder, Replies, Reply, Request, Requester, RequesterBuilder, Send,
+    Ask, AskAll, Asking, Deliveries, Flush, Handled, Missing, Permit, Publish, Publisher, PublisherBuilder,
+    PublisherSink, Pull, PullBuilder, Push, PushBuilder, PushSink, Replier, ReplierBuilder, Replies, Reply, Request,
+    Requester, RequesterBuilder, Send, Subscriber, SubscriberBuilder, WhenFull,
 };
 pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};
 pub use typed::{

@@ -1,8 +1,10 @@
-//! What is received: a message, and a delivery that has to be answered. What is sent is in `new`, what both have beside
-//! their body in `headers`, and which trace they belong to in `trace_parent`.
+//! What is received: a message, and a delivery that has to be answered. What is published and needs no answer is in
+//! `publication`, what is sent in `new`, what both have beside their body in `headers`, and which trace they belong to in
+//! `trace_parent`.
 
 mod headers;
 mod new;
+mod publication;
 mod trace_parent;
 
 use std::fmt;
@@ -15,9 +17,10 @@ use tracing::Span;
 
 pub use self::headers::{HeaderIter, Headers};
 pub use self::new::NewMessage;
+pub use self::publication::Publication;
 pub use self::trace_parent::{InvalidTraceParent, TraceParent};
 use crate::id::NodeId;
-use crate::pattern::batch::{Batch, Detail, State};
+use crate::pattern::batch::{self, Batch, Detail, State};
 use crate::pattern::content::Content;
 
 /// A message for ever: redelivered, it keeps its id.
@@ -103,7 +106,7 @@ impl Message {
     /// The node that sent it, as proven by its certificate.
     pub fn sender(&self) -> NodeId {
         match &self.0 {
-            Source::Batch(batch, _) => batch.lane().peer.node,
+            Source::Batch(batch, _) => batch.source().node,
             Source::Alone(alone) => alone.sender,
         }
     }
@@ -112,10 +115,18 @@ impl Message {
     pub fn id(&self) -> MessageId {
         match &self.0 {
             Source::Batch(batch, index) => {
-                let lane = batch.lane();
-                MessageId { node: lane.peer.node, epoch: lane.epoch, sequence: batch.sequence(*index) }
+                let batch::Source { node, epoch } = batch.source();
+                MessageId { node, epoch, sequence: batch.sequence(*index) }
             }
             Source::Alone(alone) => alone.id,
+        }
+    }
+
+    /// What it was published under; nothing where it was not.
+    pub(crate) fn topic(&self) -> &str {
+        match &self.0 {
+            Source::Batch(batch, index) => batch.topic(*index),
+            Source::Alone(_) => "",
         }
     }
 

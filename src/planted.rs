@@ -79,6 +79,16 @@ mod switches {
         StaleLinkKept: "a link that the peer knows to be dead is kept",
         WaiveIgnored: "a slot that is handed back stays taken",
         WindowNeverShrinks: "a window does not shrink for a slow worker",
+        // Of publishers and subscribers.
+        BoundUncounted: "what waits for a subscriber is not held against its bound",
+        ConfirmedEarly: "a subscription is confirmed before it is in force",
+        DataBeforeConfirmation: "a lane carries what it has before the subscription is confirmed",
+        GapMiscounted: "one message too few is told to be missing",
+        HoleAtSeam: "what is published while retained messages are looked up is not handed on",
+        LatestKeepsOlder: "of a topic the older message stays where the newer one should",
+        OverlapAtSeam: "a pattern more brings retained messages that another one has brought",
+        ResumeOffByOne: "a lane that goes on begins one message too late",
+        TrieForgetsRest: "a final `>` does not stand for a single part",
         // These live in the rooms around: only real nodes meet them.
         CarrierTellsNobody: "the end of a lane is not told that its carrier is gone",
         LaneLossUnnoticed: "a pusher keeps what is in flight on a lane that is lost",

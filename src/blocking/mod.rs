@@ -26,7 +26,7 @@
 //! | `push.send(job).handled().await` | [`push.send_handled(job)`](Push::send_handled) |
 //! | a request is awaited | [`requester.request(body).send()`](Ask::send) |
 //! | `serve(n, handler)` runs n futures on one task | [`serve(n, handler)`](Pull::serve) runs a closure on n threads |
-//! | `pull` is a `Stream` | [`pull.iter()`](Pull::iter) |
+//! | `pull` and `subscriber` are `Stream`s | [`pull.iter()`](Pull::iter), [`subscriber.iter()`](Subscriber::iter) |
 //! | `events()` is a `Stream` | [`Events`] is an iterator |
 //! | a timeout around any future | methods that end in `_timeout` |
 //!
@@ -40,17 +40,21 @@
 //! these and called on the only thread of that runtime. The builder here has neither option.
 
 mod node;
+mod publish;
 mod pull;
 mod push;
 mod reply;
 mod request;
+mod subscribe;
 mod typed;
 
 pub use node::{Builder, Events, Node};
+pub use publish::{Publisher, PublisherBuilder};
 pub use pull::{Iter, Pull, PullBuilder};
 pub use push::{Push, PushBuilder};
 pub use reply::{Replier, ReplierBuilder, Requests};
 pub use request::{Ask, AskAll, Replies, Requester, RequesterBuilder};
+pub use subscribe::{Publications, Subscriber, SubscriberBuilder};
 pub use typed::{
     TypedAsk, TypedAskAll, TypedBuilder, TypedIter, TypedPull, TypedPush, TypedReplier, TypedReplies, TypedRequester,
     TypedRequests,

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{PullBuilder, PushBuilder, ReplierBuilder, RequesterBuilder, comes_within, within};
+use super::{
+    PublisherBuilder, PullBuilder, PushBuilder, ReplierBuilder, RequesterBuilder, SubscriberBuilder, comes_within,
+    within,
+};
 use crate::env::{Env, block_on};
 use crate::error::Closed;
 use crate::id::NodeId;
@@ -176,6 +179,16 @@ impl Node {
     /// Options of a replier on this channel.
     pub fn replier(&self, channel: impl Into<String>) -> ReplierBuilder {
         ReplierBuilder::new(self.0.replier(channel))
+    }
+
+    /// Options of a publisher on this channel.
+    pub fn publisher(&self, channel: impl Into<String>) -> PublisherBuilder {
+        PublisherBuilder::new(self.0.publisher(channel))
+    }
+
+    /// Options of a subscriber on this channel.
+    pub fn subscriber(&self, channel: impl Into<String>) -> SubscriberBuilder {
+        SubscriberBuilder::new(self.0.subscriber(channel))
     }
 
     /// The peers with which there is a link now, by id.

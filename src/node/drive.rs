@@ -158,8 +158,12 @@ impl Hall {
     }
 
     fn tick(&self, id: ConnectionId, connection: &Connection) -> Option<End> {
-        let carried = self.lock().connections.get(&id)?.carried.clone();
-        let owed = carried.owe();
+        let (carried, waiting) = {
+            let state = self.lock();
+            let connected = state.connections.get(&id)?;
+            (connected.carried.clone(), Self::may_await(&state, connected))
+        };
+        let owed = carried.owe() || waiting.iter().any(|end| end.awaits());
         let mut state = self.lock();
         let connected = state.connections.get_mut(&id)?;
         let ending = connected.session.handle_timeout(self.env.now(), connection.received(), owed);

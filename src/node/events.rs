@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use futures_core::Stream;
 
+use crate::error::Gap;
 use crate::id::{NodeId, Types};
 use crate::message::{Headers, MessageId};
 use crate::pattern::push::{Dead, Outcome};
@@ -148,6 +149,43 @@ pub enum Event {
         /// The node that failed last.
         by: NodeId,
     },
+    /// A subscriber of this node misses messages, as it was too slow for its publisher, or was away for too long. Told at
+    /// once, then once a second as long as it goes on; the application is told in their place.
+    MessagesMissed {
+        /// The channel.
+        channel: String,
+        /// The node that published them.
+        publisher: NodeId,
+        /// How many since the last such event.
+        count: u64,
+    },
+    /// A publisher has given up a subscriber of this node, as it was too slow and the publisher's policy is to disconnect
+    /// those. Nothing more comes from it until the subscriber is opened again, or their link is.
+    Disconnected {
+        /// The channel.
+        channel: String,
+        /// The node of the publisher.
+        publisher: NodeId,
+        /// How many messages are missed by that.
+        missed: u64,
+    },
+    /// A subscriber is too slow: a publisher of this node drops messages for it. Told at once, then at most once a second
+    /// for each subscriber.
+    SlowSubscriber {
+        /// The channel.
+        channel: String,
+        /// The node of the subscriber.
+        subscriber: NodeId,
+    },
+    /// A publisher of this node has given up a subscriber that was too slow.
+    SubscriberDisconnected {
+        /// The channel.
+        channel: String,
+        /// The node of the subscriber.
+        subscriber: NodeId,
+        /// How many messages were dropped by that.
+        dropped: u64,
+    },
     /// The reader was too slow: this many events before the next one were dropped.
     Missed {
         /// How many.
@@ -168,6 +206,22 @@ impl Event {
         }
     }
 
+    pub(crate) fn missed(channel: &str, gap: Gap) -> Self {
+        Self::MessagesMissed { channel: channel.into(), publisher: gap.publisher, count: gap.count }
+    }
+
+    pub(crate) fn disconnected(channel: &str, publisher: NodeId, missed: u64) -> Self {
+        Self::Disconnected { channel: channel.into(), publisher, missed }
+    }
+
+    pub(crate) fn slow(channel: &str, subscriber: NodeId) -> Self {
+        Self::SlowSubscriber { channel: channel.into(), subscriber }
+    }
+
+    pub(crate) fn given_up(channel: &str, subscriber: NodeId, dropped: u64) -> Self {
+        Self::SubscriberDisconnected { channel: channel.into(), subscriber, dropped }
+    }
+
     /// About how much memory it pins.
     fn size(&self) -> usize {
         let types = |types: &Types| types.names().map(|said| said.name.len()).sum::<usize>();
@@ -176,7 +230,12 @@ impl Event {
             Self::PeerLeft { name, why, .. } => name.len() + why.len(),
             Self::Refused { why, .. } | Self::NoLink { why, .. } | Self::LinkRefused { why, .. } => why.len(),
             Self::DiscoveryTrouble { why, .. } => why.len(),
-            Self::TooManyLanes { channel, .. } | Self::NotGranted { channel, .. } => channel.len(),
+            Self::TooManyLanes { channel, .. }
+            | Self::NotGranted { channel, .. }
+            | Self::MessagesMissed { channel, .. }
+            | Self::Disconnected { channel, .. }
+            | Self::SlowSubscriber { channel, .. }
+            | Self::SubscriberDisconnected { channel, .. } => channel.len(),
             Self::Alone { report } => report.len(),
             Self::TypeMismatch { channel, here, there, .. } => channel.len() + types(here) + types(there),
             Self::ChannelAlone { channel, nearest, mismatch, .. } => {

@@ -254,7 +254,7 @@ impl Hall {
         drop(socket);
     }
 
-    /// Changes whenever [`is_settled`](Self::is_settled) or [`sockets_facing`](Self::sockets_facing) may have.
+    /// Changes whenever [`is_settled`](Self::is_settled) or [`sockets_facing`](Self::sockets_facing) or [`publishers`](Self::publishers) may have.
     pub(crate) fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
     }
@@ -266,6 +266,12 @@ impl Hall {
     /// The first view of the mesh is complete.
     pub(crate) fn is_settled(&self) -> bool {
         *self.settled.borrow()
+    }
+
+    /// Waits until the node knows its mesh, or has ended.
+    pub(crate) async fn until_settled(&self) {
+        // The sender lives here.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
     }
 
     pub(crate) fn env(&self) -> &Env {

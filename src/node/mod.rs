@@ -49,7 +49,7 @@ pub use status::{Channel, ChannelSockets};
 use crate::env::{Env, OwnThread};
 use crate::id::NodeId;
 use crate::observe::{Metrics, NoStatus, NodeStatus, Snapshot};
-use crate::socket::{PullBuilder, PushBuilder, ReplierBuilder, RequesterBuilder};
+use crate::socket::{PublisherBuilder, PullBuilder, PushBuilder, ReplierBuilder, RequesterBuilder, SubscriberBuilder};
 use crate::trust::Identity;
 use leave::Leaving;
 
@@ -161,6 +161,17 @@ impl Node {
     /// Options of a replier on this channel; await it to open the socket.
     pub fn replier(&self, channel: impl Into<String>) -> ReplierBuilder {
         ReplierBuilder::new(self.host.hall.clone(), channel.into())
+    }
+
+    /// Options of a publisher on this channel; await it to open the socket.
+    pub fn publisher(&self, channel: impl Into<String>) -> PublisherBuilder {
+        PublisherBuilder::new(self.host.hall.clone(), channel.into())
+    }
+
+    /// Options of a subscriber on this channel; await it to open the socket, which then has the word of every publisher
+    /// there is.
+    pub fn subscriber(&self, channel: impl Into<String>) -> SubscriberBuilder {
+        SubscriberBuilder::new(self.host.hall.clone(), channel.into())
     }
 
     /// The peers with which there is a link now, by id.

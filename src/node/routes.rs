@@ -9,6 +9,7 @@ use super::links::Connected;
 use crate::id::{NodeId, SocketId, Types};
 use crate::link::{self, Carried, CloseCode, Connection, LaneStream, OpeningError};
 use crate::pattern::lane::{LanePeer, SocketEnd, Violation};
+use crate::pattern::subscribe::At;
 use crate::session::{Change, ConnectionId};
 use crate::wire::control::{SocketEntry, SocketKind};
 use crate::wire::limits::{LANES_AT_FIRST, MAX_LANES};
@@ -134,7 +135,7 @@ impl Hall {
         let connected = state.connections.get(&id)?;
         connected.session.sockets().get(&their.id)?;
         let end = state.sockets.get(&own)?.end.clone();
-        Some((end, self.lane_peer(connected, their.id, their.slots)))
+        Some((end, self.lane_peer(id, connected, their.id, their.slots)))
     }
 
     /// A peer has opened a lane.
@@ -164,7 +165,7 @@ impl Hall {
             {
                 Err(Violation("a lane between sockets of different types"))
             } else {
-                Ok((socket.end.clone(), self.lane_peer(connected, open.from, false)))
+                Ok((socket.end.clone(), self.lane_peer(id, connected, open.from, false)))
             }
         };
         let end = accepted.and_then(|(end, peer)| end.accept_lane(peer, &open, self.env.now()));
@@ -220,7 +221,7 @@ impl Hall {
         receiver: SocketId,
         slots: bool,
     ) {
-        let peer = |socket, slots| LanePeer { node: self.id, socket, slots, max_message: self.max_message };
+        let peer = |socket, slots| LanePeer { node: self.id, socket, link: 0, slots, max_message: self.max_message };
         let sending = from.open_lane(peer(receiver, slots), self.env.now());
         let (sender, env) = (peer(sender, false), self.env.clone());
         let carried =
@@ -238,10 +239,10 @@ impl Hall {
         self.progress.notify_one();
     }
 
-    fn lane_peer(&self, connected: &Connected, socket: SocketId, slots: bool) -> LanePeer {
+    fn lane_peer(&self, id: ConnectionId, connected: &Connected, socket: SocketId, slots: bool) -> LanePeer {
         let max_message = connected.session.peer().map_or(0, |hello| hello.max_message);
         let max_message = usize::try_from(max_message).unwrap_or(usize::MAX);
-        LanePeer { node: connected.peer, socket, slots, max_message }
+        LanePeer { node: connected.peer, socket, link: id.0, slots, max_message }
     }
 
     /// The peer broke the protocol on a lane: its link closes.
@@ -273,6 +274,30 @@ impl Hall {
             sockets.filter(|their| meet(own, their)).map(|their| (connected.peer, their.id))
         });
         here.chain(theirs).collect()
+    }
+
+    /// The publishers that a subscriber on this channel has to hear from: of this node, and of peers, by the tables of
+    /// open links.
+    pub(crate) fn publishers(&self, channel: &str) -> Vec<At> {
+        let state = self.lock();
+        let own = matches(&state, SocketKind::Publisher, channel).into_iter();
+        let mut all: Vec<_> = own.map(|socket| At { link: 0, node: self.id, socket }).collect();
+        for (id, connected) in state.connections.iter().filter(|(_, connected)| connected.open) {
+            if !connected.connection.grants().allows(SocketKind::Publisher, channel) {
+                continue;
+            }
+            let theirs = connected.session.sockets().values();
+            let theirs = theirs.filter(|their| their.kind == SocketKind::Publisher && their.channel == channel);
+            all.extend(theirs.map(|their| At { link: id.0, node: connected.peer, socket: their.id }));
+        }
+        all
+    }
+
+    /// The sockets of this node that have to hear from one of this peer's, and may wait for it.
+    pub(super) fn may_await(state: &State, connected: &Connected) -> Vec<Arc<dyn SocketEnd>> {
+        let subscribers = state.sockets.values().filter(|socket| socket.entry.kind == SocketKind::Subscriber);
+        let theirs = |own: &SocketEntry| connected.session.sockets().values().any(|their| meet(own, their));
+        subscribers.filter(|socket| theirs(&socket.entry)).map(|socket| socket.end.clone()).collect()
     }
 
     /// The channels on which there is a socket of this kind.

@@ -260,6 +260,26 @@ fn figures(entry: &SocketEntry, metrics: &SocketMetrics) -> FiguresEntry {
             redelivered: replier.repeated,
             ..head
         },
+        SocketFigures::Publisher(publisher) => FiguresEntry {
+            peers: publisher.subscribers.iter().filter(|subscriber| subscriber.connected).count() as u64,
+            queued: publisher.subscribers.iter().map(|subscriber| subscriber.queued).sum(),
+            in_flight: publisher.subscribers.iter().map(|subscriber| subscriber.in_flight).sum(),
+            bytes: publisher.subscribers.iter().map(|subscriber| subscriber.queued_bytes).sum(),
+            bound_messages: publisher.bound_messages,
+            bound_bytes: publisher.bound_bytes,
+            total: publisher.published,
+            missed: publisher.dropped.total(),
+            ..head
+        },
+        SocketFigures::Subscriber(subscriber) => FiguresEntry {
+            peers: subscriber.publishers.len() as u64,
+            queued: subscriber.waiting,
+            bound_messages: subscriber.prefetch,
+            total: subscriber.received,
+            handled: subscriber.handed,
+            missed: subscriber.missed,
+            ..head
+        },
     }
 }
 
@@ -292,6 +312,7 @@ fn heard(status: Status) -> NodeStatus {
         redelivered: socket.redelivered,
         rejected: socket.rejected,
         exhausted: socket.exhausted,
+        missed: socket.missed,
         oldest: socket.oldest_ms.map(Duration::from_millis),
         rates: None,
     };

@@ -50,6 +50,10 @@ pub enum SocketFigures {
     Requester(RequesterMetrics),
     /// A replier.
     Replier(ReplierMetrics),
+    /// A publisher.
+    Publisher(PublisherMetrics),
+    /// A subscriber.
+    Subscriber(SubscriberMetrics),
 }
 
 /// Figures of a push socket since it was opened.
@@ -154,4 +158,118 @@ pub struct PusherMetrics {
     pub received: u64,
     /// Messages of this lane that wait here or are in hand.
     pub unanswered: u64,
+}
+
+/// Figures of a publisher since it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublisherMetrics {
+    /// Messages that were published, whether somebody wanted them or not.
+    pub published: u64,
+    /// Messages dropped, each counted once for each subscriber that would have had it; those included that are gone.
+    pub dropped: Drops,
+    /// The most messages that may wait for one subscriber.
+    pub bound_messages: u64,
+    /// The most bytes of them: topics, headers and bodies.
+    pub bound_bytes: u64,
+    /// Messages that are retained for later subscribers.
+    pub retained: u64,
+    /// Bytes of them.
+    pub retained_bytes: u64,
+    /// Retained messages that made room for others before their topic had newer ones.
+    pub retained_evicted: u64,
+    /// Patterns of all subscribers together.
+    pub patterns: u64,
+    /// Each subscriber, those included whose link was lost less than 30 s ago.
+    pub subscribers: Vec<ToSubscriber>,
+}
+
+/// Figures of a publisher about one subscriber.
+///
+/// `matched` is always the sum of `queued`, `in_flight`, `received` and `dropped`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ToSubscriber {
+    /// The node that holds the subscriber.
+    pub node: NodeId,
+    /// There is a lane to it. `false`: its link was lost, and it may come again.
+    pub connected: bool,
+    /// How many patterns it has subscribed to.
+    pub patterns: u64,
+    /// Messages that it wanted.
+    pub matched: u64,
+    /// Of these: waiting here.
+    pub queued: u64,
+    /// Bytes of them.
+    pub queued_bytes: u64,
+    /// Of these: sent, and not known to have arrived.
+    pub in_flight: u64,
+    /// Of these: arrived at its socket.
+    pub received: u64,
+    /// Of these: dropped, by the reason.
+    pub dropped: Drops,
+    /// Messages that it would take now.
+    pub credit: u64,
+}
+
+/// Messages that a subscriber does not get, by the reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drops {
+    /// They made room for newer ones.
+    pub oldest: u64,
+    /// They found no room.
+    pub newest: u64,
+    /// A newer message of the same topic took their place.
+    pub replaced: u64,
+    /// They were sent, the link was lost, and they had made room for others before they could be sent again.
+    pub lost: u64,
+    /// Their subscriber was too slow and was given up.
+    pub given_up: u64,
+    /// They are larger than the subscriber's node takes.
+    pub too_large: u64,
+}
+
+impl Drops {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self { oldest, newest, replaced, lost, given_up, too_large } = self;
+        oldest + newest + replaced + lost + given_up + too_large
+    }
+}
+
+/// Figures of a subscriber since it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscriberMetrics {
+    /// Messages that arrived.
+    pub received: u64,
+    /// Messages that the application was handed.
+    pub handed: u64,
+    /// Messages waiting to be handed out.
+    pub waiting: u64,
+    /// Messages that it was told are missing.
+    pub missed: u64,
+    /// How many patterns it has.
+    pub patterns: u64,
+    /// The most messages of one publisher that wait here.
+    pub prefetch: u64,
+    /// Each publisher.
+    pub publishers: Vec<FromPublisher>,
+}
+
+/// Figures of a subscriber about one publisher, since their lane was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FromPublisher {
+    /// The node that holds the publisher.
+    pub node: NodeId,
+    /// Messages that arrived over this lane.
+    pub received: u64,
+    /// Messages of this lane that wait here.
+    pub waiting: u64,
+    /// Messages that it told are missing.
+    pub missed: u64,
+    /// The present subscriptions are in force there.
+    pub confirmed: bool,
 }

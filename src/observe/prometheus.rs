@@ -10,7 +10,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{Metrics, PullMetrics, PushMetrics, ReplierMetrics, RequesterMetrics, SocketFigures};
+use super::{
+    Metrics, PublisherMetrics, PullMetrics, PushMetrics, ReplierMetrics, RequesterMetrics, SocketFigures,
+    SubscriberMetrics,
+};
 use crate::id::NodeId;
 
 /// What the text is.
@@ -38,34 +41,25 @@ pub(crate) fn page(about: &About<'_>, metrics: &Metrics) -> Result<String, fmt::
     let labels = |(id, socket): (&u64, &super::SocketMetrics)| {
         vec![("channel", socket.channel.clone()), ("socket", id.to_string())]
     };
-    let pushes: Vec<(Labels, &PushMetrics)> = sockets()
-        .filter_map(|socket| match &socket.1.figures {
-            SocketFigures::Push(push) => Some((labels(socket), push)),
-            _ => None,
-        })
-        .collect();
-    let pulls: Vec<(Labels, &PullMetrics)> = sockets()
-        .filter_map(|socket| match &socket.1.figures {
-            SocketFigures::Pull(pull) => Some((labels(socket), pull)),
-            _ => None,
-        })
-        .collect();
-    let requesters: Vec<(Labels, &RequesterMetrics)> = sockets()
-        .filter_map(|socket| match &socket.1.figures {
-            SocketFigures::Requester(requester) => Some((labels(socket), requester)),
-            _ => None,
-        })
-        .collect();
-    let repliers: Vec<(Labels, &ReplierMetrics)> = sockets()
-        .filter_map(|socket| match &socket.1.figures {
-            SocketFigures::Replier(replier) => Some((labels(socket), replier)),
-            _ => None,
-        })
-        .collect();
-    REQUESTER.iter().for_each(|figure| page.figure("requester", figure, &requesters));
-    REPLIER.iter().for_each(|figure| page.figure("replier", figure, &repliers));
+    macro_rules! of_kind {
+        ($kind:ident) => {
+            sockets()
+                .filter_map(|socket| match &socket.1.figures {
+                    SocketFigures::$kind(figures) => Some((labels(socket), figures)),
+                    _ => None,
+                })
+                .collect::<Vec<_>>()
+        };
+    }
+    let (pushes, pulls) = (of_kind!(Push), of_kind!(Pull));
+    let (publishers, subscribers) = (of_kind!(Publisher), of_kind!(Subscriber));
+    let (requesters, repliers) = (of_kind!(Requester), of_kind!(Replier));
     PUSH.iter().for_each(|figure| page.figure("push", figure, &pushes));
     PULL.iter().for_each(|figure| page.figure("pull", figure, &pulls));
+    PUBLISHER.iter().for_each(|figure| page.figure("publisher", figure, &publishers));
+    SUBSCRIBER.iter().for_each(|figure| page.figure("subscriber", figure, &subscribers));
+    REQUESTER.iter().for_each(|figure| page.figure("requester", figure, &requesters));
+    REPLIER.iter().for_each(|figure| page.figure("replier", figure, &repliers));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &page.0)?;
     Ok(text)
@@ -284,4 +278,70 @@ const REPLIER: &[Figure<ReplierMetrics>] = &[
     figure("request_bytes", "Bytes of requests and replies that are here", Value::Gauge(|replier| replier.bytes)),
     figure("limit_requests", "The most requests that are taken in at a time", Value::Gauge(|replier| replier.limit)),
     figure("requesters", "Requesters that it is connected to", Value::Gauge(|replier| replier.requesters.len() as u64)),
+];
+
+const PUBLISHER: &[Figure<PublisherMetrics>] = &[
+    figure("messages_published", "Messages that were published", Value::Counter(|publisher| publisher.published)),
+    figure(
+        "messages_dropped",
+        "Messages dropped for subscribers that were too slow or away, once for each of them",
+        Value::Counter(|publisher| publisher.dropped.total()),
+    ),
+    figure(
+        "messages_queued",
+        "Messages that wait, once for each subscriber that they wait for",
+        Value::Gauge(|publisher| publisher.subscribers.iter().map(|subscriber| subscriber.queued).sum()),
+    ),
+    figure(
+        "messages_in_flight",
+        "Messages sent and not known to have arrived, once for each subscriber",
+        Value::Gauge(|publisher| publisher.subscribers.iter().map(|subscriber| subscriber.in_flight).sum()),
+    ),
+    figure(
+        "longest_queue",
+        "Messages that wait for the subscriber that is behind the most",
+        Value::Gauge(|publisher| publisher.subscribers.iter().map(|subscriber| subscriber.queued).max().unwrap_or(0)),
+    ),
+    figure(
+        "bound_messages",
+        "The most messages that may wait for one subscriber",
+        Value::Gauge(|publisher| publisher.bound_messages),
+    ),
+    figure(
+        "bound_bytes",
+        "The most bytes that may wait for one subscriber",
+        Value::Gauge(|publisher| publisher.bound_bytes),
+    ),
+    figure(
+        "messages_retained",
+        "Messages that are retained for later subscribers",
+        Value::Gauge(|publisher| publisher.retained),
+    ),
+    figure("patterns", "Patterns of all subscribers together", Value::Gauge(|publisher| publisher.patterns)),
+    figure(
+        "subscribers",
+        "Subscribers that it is connected to",
+        Value::Gauge(|publisher| publisher.subscribers.iter().filter(|subscriber| subscriber.connected).count() as u64),
+    ),
+];
+
+const SUBSCRIBER: &[Figure<SubscriberMetrics>] = &[
+    figure("messages_received", "Messages that arrived", Value::Counter(|subscriber| subscriber.received)),
+    figure(
+        "messages_handed_out",
+        "Messages that the application was handed",
+        Value::Counter(|subscriber| subscriber.handed),
+    ),
+    figure(
+        "messages_missed",
+        "Messages that its publishers have dropped for it",
+        Value::Counter(|subscriber| subscriber.missed),
+    ),
+    figure("messages_waiting", "Messages waiting to be handed out", Value::Gauge(|subscriber| subscriber.waiting)),
+    figure("patterns", "Patterns that it has subscribed to", Value::Gauge(|subscriber| subscriber.patterns)),
+    figure(
+        "publishers",
+        "Publishers that it is connected to",
+        Value::Gauge(|subscriber| subscriber.publishers.len() as u64),
+    ),
 ];

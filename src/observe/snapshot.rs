@@ -117,6 +117,9 @@ pub struct SocketStatus {
     pub rejected: u64,
     /// Messages that ended because they failed too often.
     pub exhausted: u64,
+    /// Messages that subscribers miss: that a publisher has dropped for them, each counted for each of them; or that a
+    /// subscriber was told are missing.
+    pub missed: u64,
     /// How long the oldest unsettled message has been here; `None` where there is none. Exact to a quarter of a second.
     #[serde(rename = "oldest_s", serialize_with = "maybe_seconds")]
     pub oldest: Option<Duration>,

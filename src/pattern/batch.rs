@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::pull::LaneIn;
 use super::push::lock;
+use crate::id::NodeId;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU32, Mutex};
 use crate::wire::headers::section_len;
 
@@ -24,19 +25,32 @@ pub(crate) struct Batch {
     pub(super) claimed: AtomicU32,
     /// Not every answer is an acknowledgement.
     odd: AtomicBool,
-    pub(super) lane: Arc<LaneIn>,
+    /// The lane that its answers go back over; `None`: there are none, as it was published.
+    lane: Option<Arc<LaneIn>>,
+    source: Source,
     /// Its place among the batches of its lane.
     pub(super) number: u64,
     pub(super) first_position: u64,
     first_sequence: u64,
     entries: Vec<Entry>,
     chunks: Vec<Bytes>,
+    /// The length of each entry's topic, which ends where its body begins; empty: they have none.
+    topics: Vec<u8>,
     /// [`State`] of each entry, written once by the delivery that owns it and once more when it is told.
     state: Vec<AtomicU8>,
     /// What an answer says beyond its state.
     details: Mutex<BTreeMap<u32, Detail>>,
     rare: Rare,
     pub(super) bytes: u64,
+}
+
+/// Whose messages they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Source {
+    /// Proven by its certificate.
+    pub(crate) node: NodeId,
+    /// Together with the node and the sequence it names a message for ever.
+    pub(crate) epoch: u64,
 }
 
 /// Where a body lies.
@@ -114,6 +128,7 @@ pub(super) struct Draft {
     pub(super) first_sequence: u64,
     pub(super) entries: Vec<Entry>,
     pub(super) chunks: Vec<Bytes>,
+    pub(super) topics: Vec<u8>,
     pub(super) rare: Rare,
     pub(super) bytes: u64,
     /// When it arrived in full.
@@ -121,21 +136,28 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Their sequences are others by so much.
+    pub(super) fn shift(&mut self, by: i64) {
+        self.first_sequence = self.first_sequence.wrapping_add_signed(by);
+    }
+
     /// Keeps the first `count` entries, gives back the others.
     pub(super) fn split(&mut self, count: usize) -> Self {
         let entries = self.entries.split_off(count);
         let at = count as u32;
         let first_sequence = sequence(self.first_sequence, &self.rare.jumps, at);
         let rare = self.rare.split(at);
+        let topics = self.topics.split_off(count.min(self.topics.len()));
         let bodies: u64 = entries.iter().map(|entry| u64::from(entry.len)).sum();
         let headers: u64 = rare.headers.iter().map(|(_, block)| section_len(*block as usize) as u64).sum();
-        let bytes = bodies + headers;
+        let bytes = bodies + headers + topics.iter().map(|topic| 1 + u64::from(*topic)).sum::<u64>();
         self.bytes -= bytes;
         Self {
             first_position: self.first_position + count as u64,
             first_sequence,
             entries,
             chunks: self.chunks.clone(),
+            topics,
             rare,
             bytes,
             at: self.at,
@@ -154,25 +176,39 @@ impl Batch {
     pub(super) fn new(draft: Draft, number: u64, lane: Arc<LaneIn>) -> Self {
         let mut state = Vec::new();
         state.resize_with(draft.entries.len(), || AtomicU8::new(State::Open as u8));
+        let source = Source { node: lane.peer.node, epoch: lane.epoch };
+        Self { state, lane: Some(lane), ..Self::published(draft, number, source) }
+    }
+
+    /// Messages that nobody answers.
+    pub(super) fn published(draft: Draft, number: u64, source: Source) -> Self {
         Self {
             answers: AtomicU32::new(ARMED),
             claimed: AtomicU32::new(0),
             odd: AtomicBool::new(false),
-            lane,
+            lane: None,
+            source,
             number,
             first_position: draft.first_position,
             first_sequence: draft.first_sequence,
             entries: draft.entries,
             chunks: draft.chunks,
-            state,
+            topics: draft.topics,
+            state: Vec::new(),
             details: Mutex::default(),
             rare: draft.rare,
             bytes: draft.bytes,
         }
     }
 
+    /// Of messages that are answered.
+    #[inline]
     pub(crate) fn lane(&self) -> &Arc<LaneIn> {
-        &self.lane
+        self.lane.as_ref().expect("only deliveries are answered, and theirs have a lane")
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        self.source
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -181,7 +217,21 @@ impl Batch {
 
     /// What credit counts.
     pub(super) fn size(&self, index: u32) -> u64 {
-        u64::from(self.entries[index as usize].len) + section_len(self.rare.headers(index) as usize) as u64
+        let topic = self.topics.get(index as usize).map_or(0, |length| 1 + u64::from(*length));
+        u64::from(self.entries[index as usize].len) + topic + section_len(self.rare.headers(index) as usize) as u64
+    }
+
+    fn topic_len(&self, index: u32) -> usize {
+        self.topics.get(index as usize).map_or(0, |length| usize::from(*length))
+    }
+
+    /// What it was published under; empty where it was not.
+    pub(crate) fn topic(&self, index: u32) -> &str {
+        let entry = &self.entries[index as usize];
+        let end = entry.at as usize;
+        let topic = &self.chunks[entry.chunk as usize][end - self.topic_len(index)..end];
+        // It was looked at when it came.
+        std::str::from_utf8(topic).unwrap_or_default()
     }
 
     #[inline]
@@ -209,7 +259,7 @@ impl Batch {
 
     fn headers_at(&self, index: u32) -> (&Bytes, std::ops::Range<usize>) {
         let entry = &self.entries[index as usize];
-        let (end, length) = (entry.at as usize, self.rare.headers(index) as usize);
+        let (end, length) = (entry.at as usize - self.topic_len(index), self.rare.headers(index) as usize);
         (&self.chunks[entry.chunk as usize], end - length..end)
     }
 
@@ -233,7 +283,7 @@ impl Batch {
         self.state[index as usize].store(state as u8, Relaxed);
         // The addition publishes the answer to the writer's next look, or sees that the writer must be told.
         if self.answers.fetch_add(1, AcqRel) & ARMED != 0 {
-            self.lane.answered(self, index);
+            self.lane().answered(self, index);
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct LanePeer {
     pub(crate) node: NodeId,
     /// The socket, in that node's numbering.
     pub(crate) socket: SocketId,
+    /// The connection that carries the lane, in this node's numbering; 0: it stays within the node.
+    pub(crate) link: u64,
     /// The receiving socket has a fixed `prefetch`: it gives credit only to lanes that say they have work waiting.
     pub(crate) slots: bool,
     /// Largest body, in bytes, that the other node takes.
@@ -89,6 +91,11 @@ pub(crate) trait SocketEnd: Send + Sync + 'static {
     /// The node is gone; every waiting call ends with an error. Accepted messages that are still unsettled are
     /// handed back, in the order of acceptance.
     fn close(&self) -> Vec<Content>;
+
+    /// It waits for something over its lanes, also over those that have yet to come: a silent peer is given up sooner.
+    fn awaits(&self) -> bool {
+        false
+    }
 
     /// Exact figures of now.
     fn metrics(&self) -> crate::observe::SocketMetrics;

@@ -5,6 +5,7 @@ pub(crate) mod batch;
 pub(crate) mod content;
 pub(crate) mod lane;
 mod pieces;
+pub(crate) mod publish;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod reply;
@@ -12,7 +13,9 @@ pub(crate) mod request;
 mod segment;
 mod slots;
 mod splitter;
+pub(crate) mod subscribe;
 #[cfg(test)]
 mod tests;
+mod topics;
 pub(crate) mod waiters;
 mod window;

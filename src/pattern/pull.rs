@@ -251,7 +251,7 @@ impl Inbox {
             drop(queue);
             if let Some(batch) = used_up {
                 // The writer looks when a batch is used up: its answers are due.
-                batch.lane.call();
+                batch.lane().call();
             }
             return Ok(Some((batch, index)));
         }
@@ -367,7 +367,7 @@ impl Inbox {
 
     /// Takes the batches of a lane out of the queue: from now on none of them is handed out.
     fn withdraw(&self, lane: LaneKey) {
-        lock(&self.queue).batches.retain(|batch| batch.lane.key != lane);
+        lock(&self.queue).batches.retain(|batch| batch.lane().key != lane);
     }
 }
 

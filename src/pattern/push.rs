@@ -84,9 +84,14 @@ pub(crate) struct Amount {
 }
 
 impl Amount {
-    fn add(&mut self, messages: u64, bytes: u64) {
+    pub(super) fn add(&mut self, messages: u64, bytes: u64) {
         self.messages += messages;
         self.bytes += bytes;
+    }
+
+    pub(super) fn take(&mut self, messages: u64, bytes: u64) {
+        self.messages -= messages;
+        self.bytes -= bytes;
     }
 }
 

@@ -22,6 +22,8 @@ const SPARSE: usize = 8;
 pub(super) struct Control {
     pub(super) kind: u8,
     pub(super) payload: Bytes,
+    /// The position of the message that it stands before.
+    pub(super) at: u64,
 }
 
 #[derive(Debug)]
@@ -31,11 +33,30 @@ pub(super) struct Splitter {
     next_position: u64,
     next_sequence: u64,
     max_message: usize,
+    /// Every message has a topic, and nothing that differs by dispatch.
+    published: bool,
 }
 
 impl Splitter {
     pub(super) fn new(base: u64, max_message: usize) -> Self {
-        Self { part: BytesMut::new(), next_position: 0, next_sequence: base, max_message }
+        Self { part: BytesMut::new(), next_position: 0, next_sequence: base, max_message, published: false }
+    }
+
+    /// Of a lane from a publisher, whose sequences begin here.
+    pub(super) fn published(base: u64, max_message: usize) -> Self {
+        Self { published: true, ..Self::new(base, max_message) }
+    }
+
+    /// The sequences of what comes next are others by so much.
+    pub(super) fn shift(&mut self, by: i64) -> Result<(), Violation> {
+        let next = self.next_sequence.checked_add_signed(by);
+        self.next_sequence = next.filter(|next| *next <= MAX_SEQUENCE_SAID).ok_or(TOO_FAR)?;
+        Ok(())
+    }
+
+    /// The sequence of the next message.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next_sequence
     }
 
     pub(super) fn received(&self) -> u64 {
@@ -129,7 +150,8 @@ impl Splitter {
             if length == 0 {
                 let Some(whole) = self.frame_length(rest)?.filter(|whole| *whole <= rest.len()) else { break };
                 let Some((kind, payload, _)) = frame::whole_answer(&rest[1..])? else { break };
-                control.push(Control { kind, payload: Bytes::copy_from_slice(payload) });
+                let position = self.next_position + (draft.entries.len() - before) as u64;
+                control.push(Control { kind, payload: Bytes::copy_from_slice(payload), at: position });
                 at += whole;
                 continue;
             }
@@ -137,7 +159,11 @@ impl Splitter {
                 return Err(Violation("a message is longer than this node takes"));
             }
             let Some(content) = rest.get(len..len + length as usize) else { break };
-            let head = if content[0] == 0 { 1 } else { self.unusual(draft, content)? };
+            let head = match content[0] {
+                _ if self.published => self.topical(draft, content)?,
+                0 => 1,
+                _ => self.unusual(draft, content)?,
+            };
             let body = content.len() - head;
             if body > self.max_message {
                 return Err(Violation("a message is longer than this node takes"));
@@ -155,19 +181,22 @@ impl Splitter {
             self.part.extend_from_slice(rest);
         }
         if draft.entries.len() > before {
-            draft.chunks.push(held(&mut draft.entries, before, &draft.rare, chunk));
+            draft.chunks.push(held(&mut draft.entries, before, &draft.topics, &draft.rare, chunk));
         }
         Ok(())
     }
 
     #[cold]
     fn unusual(&mut self, draft: &mut Draft, content: &[u8]) -> Result<usize, Violation> {
-        let Read { head, headers, body } = frame::read_head(content)?;
+        let Read { head, headers, topic, body } = frame::read_head(content)?;
+        if topic > 0 {
+            return Err(Violation("a message for pullers has a topic"));
+        }
         let index = draft.entries.len() as u32;
         if head.delta != 0 {
             self.next_sequence = self.next_sequence.wrapping_add(head.delta as u64);
             if self.next_sequence > MAX_SEQUENCE_SAID {
-                return Err(Violation("a sequence is beyond what a socket can count"));
+                return Err(TOO_FAR);
             }
             draft.rare.jumps.push((index, self.next_sequence));
         }
@@ -181,12 +210,35 @@ impl Splitter {
         }
         Ok(body)
     }
+
+    fn topical(&mut self, draft: &mut Draft, content: &[u8]) -> Result<usize, Violation> {
+        let Read { head, headers, topic, body } = frame::read_head(content)?;
+        if topic == 0 {
+            return Err(Violation("a published message has no topic"));
+        }
+        if head != Head::PLAIN {
+            return Err(Violation("a published message differs by dispatch"));
+        }
+        if self.next_sequence >= MAX_SEQUENCE_SAID {
+            return Err(TOO_FAR);
+        }
+        if headers > 0 {
+            draft.rare.headers.push((draft.entries.len() as u32, headers as u32));
+        }
+        draft.topics.push(topic as u8);
+        draft.bytes += (1 + topic + section_len(headers)) as u64;
+        Ok(body)
+    }
 }
+
+const TOO_FAR: Violation = Violation("a sequence is beyond what a socket can count");
 
 /// What has to be held for the entries from this one on, which lie in one chunk: credit counts their headers and bodies,
 /// so that what is held must not be many times as large.
-fn held(entries: &mut [Entry], from: usize, rare: &Rare, chunk: Bytes) -> Bytes {
+fn held(entries: &mut [Entry], from: usize, topics: &[u8], rare: &Rare, chunk: Bytes) -> Bytes {
+    let topic = |index: usize| topics.get(index).map_or(0, |length| usize::from(*length));
     let bodies: usize = entries[from..].iter().map(|entry| entry.len as usize).sum();
+    let bodies = bodies + (from..entries.len()).map(topic).sum::<usize>();
     let headers = &rare.headers[rare.headers.partition_point(|(index, _)| (*index as usize) < from)..];
     let size = bodies + headers.iter().map(|(_, block)| *block as usize).sum::<usize>();
     // Of many short messages the heads are as long as the bodies, and their records are longer.
@@ -198,7 +250,7 @@ fn held(entries: &mut [Entry], from: usize, rare: &Rare, chunk: Bytes) -> Bytes 
     let mut headers = headers.iter().peekable();
     for (index, entry) in entries.iter_mut().enumerate().skip(from) {
         let own = headers.next_if(|(of, _)| *of as usize == index);
-        let block = own.map_or(0, |(_, block)| *block as usize);
+        let block = own.map_or(0, |(_, block)| *block as usize) + topic(index);
         let (start, body) = (entry.at as usize - block, entry.at as usize);
         entry.at = (copy.len() + block) as u32;
         copy.extend_from_slice(&chunk[start..body + entry.len as usize]);

@@ -21,7 +21,7 @@ use crate::wire::frame;
 const MAX_MESSAGE: usize = 1 << 20;
 
 fn peer(node: u8, slots: bool) -> LanePeer {
-    LanePeer { node: NodeId::from_bytes([node; 32]), socket: SocketId(1), slots, max_message: MAX_MESSAGE }
+    LanePeer { node: NodeId::from_bytes([node; 32]), socket: SocketId(1), link: 0, slots, max_message: MAX_MESSAGE }
 }
 
 /// One pusher.

@@ -10,6 +10,7 @@ use super::sockets::{Message, PullSocket, PushSocket};
 use super::world::{Checked, Id, World};
 use super::{Event, MS, SECOND, Time};
 use crate::id::{NodeId, SocketId, Types};
+use crate::pattern::lane::LaneEnd as _;
 use crate::pattern::push::lock;
 use crate::session::Arbiter;
 use crate::wire::control::{SocketEntry, SocketKind};

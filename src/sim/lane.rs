@@ -99,7 +99,7 @@ impl World {
     ) -> usize {
         let lane = self.lanes.len();
         let max_message = self.hosts[other].max_message;
-        let peer = LanePeer { node: self.hosts[other].id, socket: SocketId(their), slots, max_message };
+        let peer = LanePeer { node: self.hosts[other].id, socket: SocketId(their), link: 0, slots, max_message };
         let own_max = self.hosts[host].max_message;
         let push = self.hosts[host].push.as_mut().expect("looked at");
         let open = push.opening(their);
@@ -327,6 +327,7 @@ impl World {
         let peer = LanePeer {
             node: self.hosts[other].id,
             socket: open.from,
+            link: 0,
             slots: false,
             max_message: self.hosts[other].max_message,
         };

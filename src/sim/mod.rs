@@ -22,6 +22,7 @@ mod app;
 mod connection;
 mod host;
 mod lane;
+mod news;
 mod plan;
 mod queue;
 mod random;

@@ -14,7 +14,6 @@ use super::queue::Sleeper;
 use super::world::{Checked, World};
 use super::{Event, MS, Time};
 use crate::id::SocketId;
-use crate::pattern::lane::LaneEnd as _;
 use crate::pattern::pull::{Figures, Inbox};
 use crate::pattern::push::{Amount, Effects, Flight, Intake, Outcome, SentAgain, lock};
 use crate::wire::control::{Level, OpenLane};

@@ -2,18 +2,19 @@
 //!
 //! ```text
 //! data     length (varint, ≥ 1) │ flags │ [delta] [attempt] [failures] [extension] │ [headers] body   towards the receiver
+//! published length (varint, ≥ 1) │ flags │ [extension] length of the topic (1) │ [headers] topic body   towards the receiver
 //! control  0 │ kind │ length (varint) │ payload                                                   towards the receiver
 //! answer   kind │ length (varint) │ payload                                                       towards the sender
 //! ```
 //! A length counts what follows it. What differs by dispatch stands right after the flags; what a message carries wherever
-//! it goes, its headers and its body, stands last. Kinds from 0x40 that are not known are skipped.
+//! it goes, its headers, its topic and its body, stands last. Kinds from 0x40 that are not known are skipped.
 
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::Violation;
 use super::control::{self, OpenLane};
-use super::limits::{MAX_CONTROL_FRAME, MAX_HEADERS, MAX_REASON};
-use super::{headers, varint};
+use super::limits::{MAX_CONTROL_FRAME, MAX_HEADERS, MAX_REASON, MAX_TOPIC};
+use super::{headers, subscription, varint};
 
 /// The sequence is not the one after the last frame's: a zigzag difference follows.
 pub(crate) const DELTA: u8 = 1;
@@ -25,14 +26,16 @@ pub(crate) const REDELIVERED: u8 = 1 << 2;
 pub(crate) const FAILURES: u8 = 1 << 3;
 /// Headers stand before the body.
 pub(crate) const HEADERS: u8 = 1 << 4;
+/// A published message: the length of its topic follows, one byte, and the topic stands before the body.
+pub(crate) const TOPIC: u8 = 1 << 5;
 /// A MessagePack map follows behind its length; this revision knows no key of it.
 pub(crate) const EXTENDED: u8 = 1 << 7;
-const KNOWN: u8 = DELTA | ATTEMPT | REDELIVERED | FAILURES | HEADERS | EXTENDED;
+const KNOWN: u8 = DELTA | ATTEMPT | REDELIVERED | FAILURES | HEADERS | TOPIC | EXTENDED;
 
 /// The longest head that we write: length 4 (bodies stay below 2^30), flags 1, delta 8, attempt 4, failures 4.
 pub(crate) const MAX_HEAD: usize = 21;
-/// The longest head that we read: each varint at its longest, an extension and headers.
-pub(crate) const MAX_READ_HEAD: usize = 1 + 8 * 5 + MAX_CONTROL_FRAME + MAX_HEADERS;
+/// The longest head that we read: each varint at its longest, an extension, headers and a topic.
+pub(crate) const MAX_READ_HEAD: usize = 1 + 8 * 5 + MAX_CONTROL_FRAME + MAX_HEADERS + 1 + MAX_TOPIC;
 
 /// Kinds of frames towards the receiver.
 pub(crate) mod to_receiver {
@@ -44,6 +47,13 @@ pub(crate) mod to_receiver {
     pub(crate) const WAIVE: u8 = 0x03;
     /// total: the sender knows that the messages before this position are handed out.
     pub(crate) const HEARD: u8 = 0x04;
+    /// version, stream: the subscriptions of this version are in force for everything that follows. Where it is the stream
+    /// that the subscriber has asked to go on with, it does; else positions begin at 0.
+    pub(crate) const SUBSCRIBED: u8 = 0x10;
+    /// count: so many messages that the subscriber would have had in this place were dropped.
+    pub(crate) const GAP: u8 = 0x11;
+    /// count: the publisher gives this subscriber up, as it is too slow; so many messages are dropped, and none follows.
+    pub(crate) const GIVEN_UP: u8 = 0x12;
 }
 
 /// Kinds of frames towards the sender.
@@ -66,6 +76,10 @@ pub(crate) mod to_sender {
     pub(crate) const CLOSING: u8 = 0x09;
     /// sequence, attempt, kind of answer, its delay or reason: for a delivery that came over an earlier lane.
     pub(crate) const LATE: u8 = 0x08;
+    /// What a subscriber wants: see [`subscription`](crate::wire::subscription).
+    pub(crate) const SUBSCRIBE: u8 = 0x10;
+    /// position: so many messages have arrived, those included that it was told are missing.
+    pub(crate) const RECEIVED: u8 = 0x11;
 }
 
 /// What differs by dispatch and is not usual.
@@ -124,12 +138,26 @@ pub(crate) fn put_head(out: &mut BytesMut, carried: u8, length: usize, head: Hea
     out.put_slice(&announced[..used]);
 }
 
+/// All that stands before the body of a published message; `headers` is their block. Returned: what bounds and credit
+/// count of the message.
+pub(crate) fn put_published_head(out: &mut BytesMut, topic: &str, headers: &[u8], body: usize) -> usize {
+    let size = 1 + headers::section_len(headers.len()) + topic.len() + body;
+    varint::put(out, 1 + size as u64);
+    out.put_u8(if headers.is_empty() { TOPIC } else { TOPIC | HEADERS });
+    out.put_u8(topic.len() as u8);
+    headers::put_section(out, headers);
+    out.put_slice(topic.as_bytes());
+    size
+}
+
 /// What stands before the body of a data frame that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Read {
     pub(crate) head: Head,
-    /// Length of the block of headers that ends where the body begins.
+    /// Length of the block of headers that ends where the topic begins, or the body where there is none.
     pub(crate) headers: usize,
+    /// Length of the topic that ends where the body begins.
+    pub(crate) topic: usize,
     /// Where the body begins.
     pub(crate) body: usize,
 }
@@ -164,13 +192,21 @@ pub(crate) fn read_head(content: &[u8]) -> Result<Read, Violation> {
         }
         at += length;
     }
-    let rest = content.get(at..).ok_or(SHORT)?;
-    if flags & HEADERS == 0 {
-        return Ok(Read { head, headers: 0, body: at });
+    let mut topic = 0;
+    if flags & TOPIC != 0 {
+        topic = usize::from(*content.get(at).ok_or(SHORT)?);
+        at += 1;
     }
-    let block = headers::find(rest)?;
-    headers::check(&rest[block.clone()])?;
-    Ok(Read { head, headers: block.len(), body: at + block.end })
+    let rest = content.get(at..).ok_or(SHORT)?;
+    let mut block = 0..0;
+    if flags & HEADERS != 0 {
+        block = headers::find(rest)?;
+        headers::check(&rest[block.clone()])?;
+    }
+    if flags & TOPIC != 0 {
+        subscription::read_topic(rest.get(block.end..block.end + topic).ok_or(SHORT)?)?;
+    }
+    Ok(Read { head, headers: block.len(), topic, body: at + block.end + topic })
 }
 
 /// Of a frame that we wrote ourselves and that differs in nothing by dispatch: the length of its head, and of what it
@@ -262,6 +298,11 @@ impl<'a> Numbers<'a> {
         let (value, len) = varint::get(self.rest).ok_or(Violation("a lane's control frame is too short"))?;
         self.rest = &self.rest[len..];
         Ok(value)
+    }
+
+    /// What is left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     /// The next two, as a range of positions; `None` at the end. Ranges ascend, so that no frame makes anybody look at a

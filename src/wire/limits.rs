@@ -17,6 +17,12 @@ pub(crate) const MAX_TYPE_NAME: usize = 255;
 pub(crate) const MAX_VALUE_DEPTH: usize = 128;
 /// Most that all headers of a message may have together, in bytes: names, values, and the lengths before them.
 pub(crate) const MAX_HEADERS: usize = 64 << 10;
+/// Longest topic of a published message, and longest pattern of topics, in bytes.
+pub(crate) const MAX_TOPIC: usize = 255;
+/// Most parts of a topic or of a pattern, which dots divide.
+pub(crate) const MAX_TOPIC_PARTS: usize = 32;
+/// Most patterns that a subscriber may have at a time.
+pub(crate) const MAX_SUBSCRIPTIONS: usize = 10_000;
 /// Longest reason of a rejected message, a refusal or a goodbye, in bytes.
 pub(crate) const MAX_REASON: usize = 1024;
 
@@ -90,6 +96,26 @@ pub(crate) const MAX_CODE: usize = 64;
 pub(crate) const KEPT_ANSWERS: usize = 1024;
 /// Most bytes of them.
 pub(crate) const KEPT_BYTES: usize = 4 << 20;
+/// Default bound of what waits at a publisher for one subscriber, in messages.
+pub(crate) const SUBSCRIBER_MESSAGES: usize = 10_000;
+/// The same in bytes of topics, headers and bodies.
+pub(crate) const SUBSCRIBER_BYTES: usize = 16 << 20;
+/// Most messages that a publisher retains for later subscribers, of all topics together.
+pub(crate) const RETAINED_MESSAGES: usize = 10_000;
+/// The same in bytes of topics, headers and bodies.
+pub(crate) const RETAINED_BYTES: usize = 16 << 20;
+/// What a subscriber takes in beyond what its application has been handed, in bytes, over all lanes of a socket.
+pub(crate) const SUBSCRIBER_WINDOW_BYTES: u64 = 4 << 20;
+/// How long a publisher keeps what is due to a subscriber whose link was lost.
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(30);
+/// For how many such subscribers a publisher does; of more, the longest lost is forgotten.
+pub(crate) const MAX_KEPT: usize = 256;
+/// Of how many publishers that it has lost a subscriber remembers how far it had got; the longest lost is forgotten.
+pub(crate) const MAX_REMEMBERED: usize = 1024;
+/// Default of how long a publisher with which there is a link may take to confirm a subscription.
+pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
+/// A subscriber that misses messages raises an event at once, then this often as long as it goes on.
+pub(crate) const MISSED_EVENTS: Duration = Duration::from_secs(1);
 /// How long a failed message waits before it goes out again, by the number of its failures; the last one repeats.
 pub(crate) const BACKOFF: [Duration; 6] = [
     Duration::ZERO,

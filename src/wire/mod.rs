@@ -6,6 +6,7 @@ pub(crate) mod frame;
 pub(crate) mod headers;
 pub(crate) mod limits;
 pub(crate) mod scan;
+pub(crate) mod subscription;
 pub(crate) mod varint;
 
 /// The peer broke the protocol. The link closes; what was in flight on it goes back to its queue.

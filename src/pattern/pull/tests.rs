@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn open(inbox: &Arc<Inbox>, epoch: u64, taken: bool) -> PullLane {
     let node = NodeId::from_bytes([1; 32]);
-    let peer = LanePeer { node, socket: SocketId(1), slots: false, max_message: MAX_MESSAGE };
+    let peer = LanePeer { node, socket: SocketId(1), link: 0, slots: false, max_message: MAX_MESSAGE };
     let (level, kind) = (Level::AtLeastOnce, SocketKind::Push);
     let open = OpenLane { from: SocketId(1), to: SocketId(1), kind, level, epoch, base: 0, taken };
     let lane = PullLane(inbox.accept(peer, &open, Instant::now()));

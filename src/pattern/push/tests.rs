@@ -28,7 +28,13 @@ impl Pusher {
 
     /// A lane whose puller has read the opening frame.
     fn open(&mut self, slots: bool) -> LaneKey {
-        let peer = LanePeer { node: NodeId::from_bytes([1; 32]), socket: SocketId(1), slots, max_message: MAX_MESSAGE };
+        let peer = LanePeer {
+            node: NodeId::from_bytes([1; 32]),
+            socket: SocketId(1),
+            link: 0,
+            slots,
+            max_message: MAX_MESSAGE,
+        };
         let open = OpenLane {
             from: SocketId(1),
             to: SocketId(1),

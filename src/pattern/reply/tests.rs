@@ -40,7 +40,7 @@ impl Hand {
 
     /// A lane from this node, with this much credit for replies.
     fn lane(&mut self, byte: u8, credit: u64) -> LaneKey {
-        let peer = LanePeer { node: node(byte), socket: SocketId(1), slots: false, max_message: MAX_MESSAGE };
+        let peer = LanePeer { node: node(byte), socket: SocketId(1), slots: false, max_message: MAX_MESSAGE, link: 0 };
         let (kind, level) = (SocketKind::Requester, Level::AtMostOnce);
         let open = OpenLane { from: SocketId(1), to: SocketId(2), kind, level, epoch: 7, base: 0, taken: false };
         let key = self.works.accept_lane(peer, &open);

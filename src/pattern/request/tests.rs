@@ -46,7 +46,7 @@ impl Hand {
 
     /// A lane to this node, with this much credit.
     fn lane(&mut self, byte: u8, credit: u64) -> LaneKey {
-        let peer = LanePeer { node: node(byte), socket: SocketId(2), slots: false, max_message: MAX_MESSAGE };
+        let peer = LanePeer { node: node(byte), socket: SocketId(2), slots: false, max_message: MAX_MESSAGE, link: 0 };
         let key = self.requests.open_lane(peer, &open());
         self.taken(key);
         self.say(key, |out| put_numbers(out, to_requester::CREDIT, &[credit])).unwrap();

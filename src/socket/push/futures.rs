@@ -187,10 +187,11 @@ impl fmt::Debug for Handled<'_> {
     }
 }
 
-/// Waits for everything accepted to be settled: see [`Push::flush`].
+/// Waits for everything accepted to be settled, or everything published to have arrived: see [`Push::flush`] and
+/// [`Publisher::flush`](crate::Publisher::flush).
 #[derive(Debug)]
 #[must_use = "waits only when it is awaited"]
-pub struct Flush(pub(super) oneshot::Receiver<()>);
+pub struct Flush(pub(in crate::socket) oneshot::Receiver<()>);
 
 impl Future for Flush {
     type Output = Result<(), Closed>;

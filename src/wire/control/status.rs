@@ -87,6 +87,9 @@ pub(crate) struct FiguresEntry {
     pub(crate) rejected: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) exhausted: u64,
+    /// Messages that a publisher has dropped for its subscribers, or that a subscriber misses.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) missed: u64,
     /// How long the oldest unsettled message has been here; `None`: there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) oldest_ms: Option<u64>,
@@ -169,8 +172,8 @@ pub(crate) const MAX_FOUND: usize = 4;
 const PART_ELEMENTS: usize = 960;
 /// Elements of a link's entry: the map, six keys and values, and the words in the last one.
 const LINK_ELEMENTS: usize = 1 + 2 * 6 + MAX_FOUND;
-/// Elements of a socket's entry: the map, and seventeen keys and values.
-const SOCKET_ELEMENTS: usize = 1 + 2 * 17;
+/// Elements of a socket's entry: the map, and eighteen keys and values.
+const SOCKET_ELEMENTS: usize = 1 + 2 * 18;
 /// Elements of a type that it says: the map of types and its key, in it a key and a map of two keys and values.
 const TYPE_ELEMENTS: usize = 2 + 2 + 2 * 2;
 

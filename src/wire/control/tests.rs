@@ -100,6 +100,7 @@ fn push_figures() -> FiguresEntry {
         redelivered: 11,
         rejected: 2,
         exhausted: 1,
+        missed: 0,
         oldest_ms: Some(1500),
     }
 }
@@ -299,6 +300,7 @@ fn the_largest_status_is_told_in_parts_within_the_limits() {
         redelivered: most,
         rejected: most,
         exhausted: most,
+        missed: most,
         oldest_ms: Some(most),
     };
     let whole = Status {

@@ -75,6 +75,58 @@ fn data_frames_with_headers() {
 }
 
 #[test]
+fn published_messages() {
+    for (bytes, pairs) in [(vector!("published"), &[][..]), (vector!("published-headers"), &[("kind", "x")])] {
+        let (mut out, mut block) = (BytesMut::new(), Vec::new());
+        pairs.iter().for_each(|(name, value)| headers::put(&mut block, name, value));
+        let size = put_published_head(&mut out, "eu.dax", &block, 5);
+        out.extend_from_slice(b"hello");
+        assert_eq!(out[..], bytes[..]);
+        let (length, len) = varint::get(&bytes).unwrap();
+        assert_eq!((len + length as usize, length as usize), (bytes.len(), 1 + size));
+        assert_eq!(own_frame(&bytes), (len + 1, size));
+        let Read { head, headers, topic, body } = read_head(&bytes[len..]).unwrap();
+        let (block, topic, body) = (len + body - topic - headers, len + body - topic, len + body);
+        assert_eq!((head, &bytes[topic..body], &bytes[body..]), (Head::PLAIN, &b"eu.dax"[..], &b"hello"[..]));
+        assert_eq!(headers::Pairs::of(&bytes[block..topic]).collect::<Vec<_>>(), pairs);
+    }
+    for (bytes, what) in
+        [(vector!("bad-published-wildcard"), "a wildcard"), (vector!("bad-published-cut"), "a topic that is cut short")]
+    {
+        let (length, len) = varint::get(&bytes).unwrap();
+        assert_eq!(len + length as usize, bytes.len(), "{what}: the frame itself is whole");
+        assert!(read_head(&bytes[len..]).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn subscriptions() {
+    use subscription::{At, Change, Subscribe, Who, read, write};
+    let change = |add, pattern| Change { add, pattern };
+    let who = |at| Some(Who { epoch: 7, at });
+    for (bytes, version, whole, who, changes) in [
+        (vector!("subscribe"), 1, true, who(None), &[change(true, "eu.>"), change(true, "us")][..]),
+        (vector!("subscribe-change"), 2, false, None, &[change(false, "us"), change(true, "uk.*")]),
+        (vector!("subscribe-again"), 1, true, who(Some(At { stream: 3, position: 300 })), &[change(true, "eu.>")]),
+    ] {
+        let mut out = BytesMut::new();
+        write(version, whole, who, changes.iter().copied(), |payload| {
+            put_answer(&mut out, to_sender::SUBSCRIBE, payload)
+        });
+        assert_eq!(out[..], bytes[..]);
+        let (kind, payload, used) = whole_answer(&bytes).unwrap().unwrap();
+        assert_eq!((kind, used), (to_sender::SUBSCRIBE, bytes.len()));
+        let mut seen = Vec::new();
+        let head = read(payload, |change| {
+            seen.push(change);
+            Ok(())
+        });
+        assert_eq!(head, Ok(Subscribe { version, whole, more: false, who }));
+        assert_eq!(seen, changes);
+    }
+}
+
+#[test]
 fn headers_that_lie_are_refused() {
     for (bytes, what) in [
         (vector!("bad-headers-empty"), "announced, and none are there"),
@@ -100,7 +152,8 @@ fn a_later_revisions_extension_is_passed_over() {
 #[test]
 fn a_head_that_lies_is_refused() {
     assert!(read_head(&[]).is_err());
-    assert!(read_head(&[0x20]).is_err(), "a flag that nobody knows");
+    assert!(read_head(&[0x40]).is_err(), "a flag that nobody knows");
+    assert!(read_head(&[TOPIC]).is_err(), "a topic of no length");
     assert!(read_head(&[DELTA]).is_err(), "announced and not there");
     assert!(read_head(&[EXTENDED, 0x05, 0]).is_err(), "longer than the frame");
     assert!(read_head(&[EXTENDED, 0xc0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff]).is_err(), "longer than a frame may be");
@@ -122,6 +175,7 @@ fn answers_and_control_frames() {
         (vector!("return"), RETURN, Payload::of(&[0, 1, 70, 2])),
         (vector!("taken"), TAKEN, Payload::of(&[300])),
         (vector!("closing"), CLOSING, Payload::default()),
+        (vector!("received"), RECEIVED, Payload::of(&[300])),
     ] {
         let mut out = BytesMut::new();
         put_answer(&mut out, kind, &payload.0);
@@ -138,6 +192,9 @@ fn answers_and_control_frames() {
         (vector!("waiting"), to_receiver::WAITING, &[3, 0][..]),
         (vector!("waive"), to_receiver::WAIVE, &[64]),
         (vector!("heard"), to_receiver::HEARD, &[300]),
+        (vector!("subscribed"), to_receiver::SUBSCRIBED, &[1, 3]),
+        (vector!("gap"), to_receiver::GAP, &[300]),
+        (vector!("given-up"), to_receiver::GIVEN_UP, &[5]),
     ] {
         let payload = Payload::of(numbers).0;
         let mut out = BytesMut::new();

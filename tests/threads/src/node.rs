@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use crate::env::Env;
-use crate::error::OpenError;
+use crate::error::{Gap, OpenError};
 use crate::id::{NodeId, SocketId, Types};
 use crate::pattern::lane::SocketEnd;
 use crate::pattern::push::Dead;
+use crate::pattern::subscribe::At;
 use crate::wire::control::SocketKind;
 
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(crate) struct Hall {
     /// Those that are over.
     ended: Mutex<Vec<SocketId>>,
     events: Mutex<Vec<Event>>,
+    news: watch::Sender<u64>,
 }
 
 pub(crate) struct SocketSpec {
@@ -36,11 +38,33 @@ impl Event {
     pub(crate) fn dead(_: String, _: Dead, _: NodeId, _: u64) -> Self {
         Self
     }
+
+    pub(crate) fn missed(_: &str, _: Gap) -> Self {
+        Self
+    }
+
+    pub(crate) fn disconnected(_: &str, _: NodeId, _: u64) -> Self {
+        Self
+    }
+
+    pub(crate) fn slow(_: &str, _: NodeId) -> Self {
+        Self
+    }
+
+    pub(crate) fn given_up(_: &str, _: NodeId, _: u64) -> Self {
+        Self
+    }
 }
 
 impl Hall {
     pub(crate) fn new(env: Env) -> Arc<Self> {
-        Arc::new(Self { env, sockets: Mutex::default(), ended: Mutex::default(), events: Mutex::default() })
+        Arc::new(Self {
+            env,
+            sockets: Mutex::default(),
+            ended: Mutex::default(),
+            events: Mutex::default(),
+            news: watch::Sender::new(0),
+        })
     }
 
     pub(crate) fn register(
@@ -74,6 +98,14 @@ impl Hall {
     /// Nobody waits for that here.
     pub(crate) fn drained(&self) {}
 
+    /// It is, from the start.
+    pub(crate) async fn until_settled(&self) {}
+
+    /// There are none.
+    pub(crate) fn publishers(&self, _: &str) -> Vec<At> {
+        Vec::new()
+    }
+
     pub(crate) fn env(&self) -> &Env {
         &self.env
     }
@@ -84,7 +116,7 @@ impl Hall {
 
     /// Nothing changes here.
     pub(crate) fn news(&self) -> watch::Receiver<u64> {
-        watch::channel(0).1
+        self.news.subscribe()
     }
 
     pub(crate) fn is_settled(&self) -> bool {

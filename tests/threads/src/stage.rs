@@ -168,8 +168,13 @@ impl NodeThread {
     /// has where a network lies between them.
     pub(crate) fn join(&mut self, from: &Arc<dyn SocketEnd>, to: &Arc<dyn SocketEnd>, slots: bool) -> Lane {
         let now = self.env.now();
-        let peer =
-            |slots| LanePeer { node: NodeId::from_bytes([1; 32]), socket: SocketId(0), slots, max_message: 1 << 20 };
+        let peer = |slots| LanePeer {
+            node: NodeId::from_bytes([1; 32]),
+            socket: SocketId(0),
+            link: 0,
+            slots,
+            max_message: 1 << 20,
+        };
         let forth = from.clone().open_lane(peer(slots), now);
         let (mut out, mut again) = (Vec::new(), None);
         let mut cx = Context::from_waker(Waker::noop());

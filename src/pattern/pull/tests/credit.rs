@@ -238,7 +238,7 @@ impl World {
         (self.losses, self.failures).hash(&mut hash);
         let batch = |batch: &Arc<Batch>| {
             let states = (0..batch.count()).map(|index| batch.state(index) as u8).collect::<Vec<_>>();
-            (batch.lane.key, batch.number, batch.claimed.load(Relaxed), states)
+            (batch.lane().key, batch.number, batch.claimed.load(Relaxed), states)
         };
         let shared = lock(&self.inbox.shared);
         format!("{:?}{:?}", shared.slots, shared.late).hash(&mut hash);
@@ -265,7 +265,7 @@ impl World {
 impl Pusher {
     fn join(&mut self, nth: usize, inbox: &Arc<Inbox>, now: Instant) {
         let node = NodeId::from_bytes([nth as u8; 32]);
-        let peer = |slots| LanePeer { node, socket: SocketId(1), slots, max_message: MAX_MESSAGE };
+        let peer = |slots| LanePeer { node, socket: SocketId(1), link: 0, slots, max_message: MAX_MESSAGE };
         let (level, kind) = (Level::AtLeastOnce, SocketKind::Push);
         let open = OpenLane { from: SocketId(1), to: SocketId(1), kind, level, epoch: 7, base: 0, taken: false };
         let key = self.flight.open_lane(peer(true), &open, MAX_MESSAGE);

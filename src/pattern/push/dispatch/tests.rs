@@ -25,7 +25,7 @@ impl Pusher {
     /// A lane with room for more than is sent here.
     fn open(&mut self) -> LaneKey {
         let socket = SocketId(1);
-        let peer = LanePeer { node: NodeId::from_bytes([1; 32]), socket, slots: false, max_message: 1 << 20 };
+        let peer = LanePeer { node: NodeId::from_bytes([1; 32]), socket, link: 0, slots: false, max_message: 1 << 20 };
         let (kind, level) = (SocketKind::Push, Level::AtLeastOnce);
         let open = OpenLane { from: socket, to: socket, kind, level, epoch: 7, base: 0, taken: false };
         let key = self.flight.open_lane(peer, &open, 1 << 20);

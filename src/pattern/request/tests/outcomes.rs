@@ -171,8 +171,13 @@ impl World {
         if !self.repliers[at].open || self.wires.iter().any(|wire| wire.replier == at) {
             return;
         }
-        let peer =
-            LanePeer { node: node(at as u8), socket: SocketId(at as u64), slots: false, max_message: MAX_MESSAGE };
+        let peer = LanePeer {
+            node: node(at as u8),
+            socket: SocketId(at as u64),
+            slots: false,
+            max_message: MAX_MESSAGE,
+            link: 0,
+        };
         let asking = self.requests.open_lane(peer, &open());
         self.wires.push(Wire {
             replier: at,
@@ -229,7 +234,8 @@ impl World {
         if wire.replying.is_none() {
             wire.opening.extend_from_slice(&chunk);
             let Some(open) = frame::split_open(&mut wire.opening).unwrap() else { return };
-            let peer = LanePeer { node: node(100), socket: SocketId(1), slots: false, max_message: MAX_MESSAGE };
+            let peer =
+                LanePeer { node: node(100), socket: SocketId(1), slots: false, max_message: MAX_MESSAGE, link: 0 };
             wire.replying = Some(works.accept_lane(peer, &open));
             chunk = std::mem::take(&mut wire.opening);
         }
