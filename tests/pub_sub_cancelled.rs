@@ -166,6 +166,7 @@ fn a_subscription_that_nobody_waits_for_stands() {
         two.wait_for_peers(1).await.unwrap();
         let news = one.publisher("news").await.unwrap();
         let sub = two.subscriber("news").topic("a").await.unwrap();
+        sub.wait_for_publishers(1).await.unwrap();
         assert!(sub.subscribe("b").now_or_never().is_none());
         assert!(sub.unsubscribe("a").now_or_never().is_none());
         assert_eq!(sub.patterns(), ["b"]);

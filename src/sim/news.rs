@@ -5,11 +5,10 @@
 //! more, and each subscriber's messages are compared, one by one, with what it had coming.
 
 mod model;
-mod tests;
+pub(super) mod tests;
 mod world;
 
 use self::world::News;
-use crate::planted::Bug;
 
 /// Runs one seed to its end.
 ///
@@ -35,16 +34,3 @@ struct Outcome {
     /// Messages that were missing in between, and not at the end.
     gaps: u64,
 }
-
-/// The bugs that are looked for here.
-pub(super) const NEWS: &[Bug] = &[
-    Bug::BoundUncounted,
-    Bug::ConfirmedEarly,
-    Bug::DataBeforeConfirmation,
-    Bug::GapMiscounted,
-    Bug::HoleAtSeam,
-    Bug::LatestKeepsOlder,
-    Bug::OverlapAtSeam,
-    Bug::ResumeOffByOne,
-    Bug::TrieForgetsRest,
-];

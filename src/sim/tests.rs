@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use netsim::check::{TRAPS, sometimes};
 
-use super::news::NEWS;
+use super::news::tests::NEWS;
 use super::world::World;
 use super::{Failure, Outcome, run};
 use crate::planted::{Bug, plant, uproot};

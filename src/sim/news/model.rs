@@ -59,6 +59,8 @@ pub(super) struct Coming {
 pub(super) struct Handed {
     /// Which of the publisher's views of it this may be: retained messages alone may be the same in several.
     pub(super) views: Vec<usize>,
+    /// Later ones begin here.
+    pub(super) later: usize,
     /// The next position.
     pub(super) next: u64,
     /// So many were said to be missing behind it, and whether that is all.
@@ -70,7 +72,7 @@ pub(super) struct Handed {
 
 impl Default for Handed {
     fn default() -> Self {
-        Self { views: vec![0], next: 0, missing: 0, exact: true, last: BTreeMap::new() }
+        Self { views: vec![0], later: 1, next: 0, missing: 0, exact: true, last: BTreeMap::new() }
     }
 }
 
@@ -90,8 +92,7 @@ impl Handed {
             if position > missing {
                 return Err(format!("{position} messages before the first one, and {missing} said to be missing"));
             }
-            let first = self.views.first().map_or(0, |view| view + 1);
-            self.views = (first..views.len()).collect();
+            self.views = (self.later..views.len()).collect();
             self.last.clear();
         }
         let due = |view: &usize| views.get(*view).and_then(|coming| coming.numbers.get(position as usize).copied());
@@ -100,6 +101,7 @@ impl Handed {
         if self.views.is_empty() {
             return Err(format!("message {number} at position {position}, where {were:?} is due"));
         }
+        self.later = self.views[0] + 1;
         self.next = position + 1;
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 use std::panic::AssertUnwindSafe;
 
-use super::{NEWS, Outcome, run};
-use crate::planted::{plant, uproot};
+use super::{Outcome, run};
+use crate::planted::{Bug, plant, uproot};
 
 fn hold(seed: u64) -> Outcome {
     match std::panic::catch_unwind(AssertUnwindSafe(|| run(seed))) {
@@ -73,3 +73,16 @@ fn each_planted_bug_of_the_news_is_found() {
     assert_eq!(missed, [], "no seed finds these");
     hold(0);
 }
+
+/// The bugs that are looked for here.
+pub(in crate::sim) const NEWS: &[Bug] = &[
+    Bug::BoundUncounted,
+    Bug::ConfirmedEarly,
+    Bug::DataBeforeConfirmation,
+    Bug::GapMiscounted,
+    Bug::HoleAtSeam,
+    Bug::LatestKeepsOlder,
+    Bug::OverlapAtSeam,
+    Bug::ResumeOffByOne,
+    Bug::TrieForgetsRest,
+];

@@ -352,9 +352,13 @@ impl News {
             reader.left.insert(publisher);
         }
         if heard.confirmed && !reader.handed.contains_key(&publisher) {
-            // What its publisher saw of it before it had a confirmation was promised to nobody.
-            let views = source.views.get(&(reader.node, reader.epoch)).map_or(0, Vec::len);
-            reader.handed.insert(publisher, Handed { views: vec![views.saturating_sub(1)], ..Handed::default() });
+            // What its publisher saw of it before it had a confirmation was promised to nobody. One that has been given up
+            // meanwhile may never have been seen at all.
+            let count = source.views.get(&(reader.node, reader.epoch)).map_or(0, Vec::len);
+            let views = source.machine.views();
+            let known = views.iter().any(|view| (view.node, view.epoch) == (reader.node, reader.epoch));
+            let views = if known { count - 1..count } else { 0..count };
+            reader.handed.insert(publisher, Handed { views: views.collect(), later: count, ..Handed::default() });
         }
         Ok(())
     }
