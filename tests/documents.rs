@@ -152,7 +152,13 @@ fn awaitable(source: &str) -> BTreeMap<String, bool> {
         parts.map(|rest| word(rest).to_owned()).collect()
     };
     let futures = implementing(&[" Future for "]);
-    let others = implementing(&[" IntoFuture for ", " Stream for ", " Sink<NewMessage> for ", " Sink<T> for "]);
+    let others = implementing(&[
+        " IntoFuture for ",
+        " Stream for ",
+        " Sink<NewMessage> for ",
+        " Sink<T> for ",
+        " Sink<(T, M)> for ",
+    ]);
 
     let lines: Vec<_> = source.lines().collect();
     let (mut found, mut owner) = (BTreeMap::new(), "");
