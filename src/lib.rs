@@ -20,8 +20,10 @@
 //!
 //! A [`Node`] is one member of a mesh: it has an identity, one UDP port, and any number of sockets. A [`Push`] socket
 //! hands each message to one of the [`Pull`] sockets on the same channel, wherever in the mesh they are, and keeps it
-//! until that one has acknowledged it. A [`Requester`] asks one of the [`Replier`] sockets on its channel, and each request
-//! ends once, with its reply or with what became of it. Every link is QUIC with mutual TLS 1.3; only holders of the mesh key get one.
+//! until that one has acknowledged it. A [`Publisher`] gives each message to every [`Subscriber`] that has subscribed to its
+//! topic, and tells each what it could not be given. A [`Requester`] asks one of the [`Replier`] sockets on its channel, and
+//! each request ends once, with its reply or with what became of it. Every link is QUIC with mutual TLS 1.3; only holders of
+//! the mesh key get one.
 //!
 //! # The story of a message, and a map of the code
 //!
