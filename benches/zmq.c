@@ -1,7 +1,8 @@
 /* The peer: one libzmq socket over TCP.
    zmq push ADDRESS:PORT SIZE: binds, and sends until it is killed. zmq pull ADDRESS:PORT: prints messages a second, then ends;
-   nothing is acknowledged. zmq rep ADDRESS:PORT: binds, and sends back what it gets until it is killed. zmq req ADDRESS:PORT
-   SIZE: prints the median of its round trips in microseconds, then ends. */
+   nothing is acknowledged. zmq pub ADDRESS:PORT SIZE N: as push, for N subscribers, for which it waits first, and of which
+   each gets every message. zmq sub ADDRESS:PORT: as pull. zmq rep ADDRESS:PORT: binds, and sends back what it gets until it is
+   killed. zmq req ADDRESS:PORT SIZE: prints the median of its round trips in microseconds, then ends. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +62,22 @@ int main(int argc, char **argv) {
         for (;;)
             if (zmq_send(socket, body, size, 0) < 0) return 1;
     }
-    void *socket = zmq_socket(context, ZMQ_PULL);
+    if (!strcmp(argv[1], "pub") && argc > 4) {
+        size_t size = strtoul(argv[3], NULL, 10);
+        char *body = calloc(1, size), subscription[8];
+        int lossless = 1;
+        void *socket = zmq_socket(context, ZMQ_XPUB);
+        zmq_setsockopt(socket, ZMQ_XPUB_VERBOSE, &lossless, sizeof lossless);
+        zmq_setsockopt(socket, ZMQ_XPUB_NODROP, &lossless, sizeof lossless);
+        if (zmq_bind(socket, address)) return 1;
+        for (long left = strtol(argv[4], NULL, 10); left; left--)
+            if (zmq_recv(socket, subscription, sizeof subscription, 0) < 0) return 1;
+        for (;;)
+            if (zmq_send(socket, body, size, 0) < 0) return 1;
+    }
+    int subscribes = !strcmp(argv[1], "sub");
+    void *socket = zmq_socket(context, subscribes ? ZMQ_SUB : ZMQ_PULL);
+    if (subscribes) zmq_setsockopt(socket, ZMQ_SUBSCRIBE, "", 0);
     if (zmq_connect(socket, address)) return 1;
     double warm = atof(getenv("BENCH_WARM")), length = atof(getenv("BENCH_SECONDS"));
     long count = 0, first = 0;
