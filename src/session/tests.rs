@@ -152,6 +152,11 @@ fn silence_counts_from_when_something_is_owed() {
     frames(&mut a);
     assert_eq!(a.handle_timeout(a.poll_timeout(), 0, true), None);
     assert_eq!(frames(&mut a), [Control::Ping], "asked at once");
+
+    let (mut a, _) = admitted_pair(start);
+    frames(&mut a);
+    assert_eq!(a.handle_timeout(a.poll_timeout(), 0, true), None);
+    assert_eq!(frames(&mut a), [Control::Ping], "also where it is owed from the first");
 }
 
 #[test]
