@@ -7,6 +7,11 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use meshmq::{Node, Publisher, SendErrorKind, Subscriber, WhenFull};
 use support::{PATIENCE, Place, run, until};
 
+/// A node that does nothing between two polls of a test: it is on the test's own thread.
+async fn still() -> Node {
+    Place::new().builder().without_local().listen("127.0.0.1:0".parse().unwrap()).on_current_runtime().await.unwrap()
+}
+
 /// A publisher whose subscriber takes one message at a time, so that whoever publishes waits.
 async fn full(node: &Node) -> (Publisher, Subscriber, usize) {
     let news = node.publisher("news").bound(1, 1 << 20).when_full(WhenFull::Block(PATIENCE)).await.unwrap();
@@ -50,7 +55,7 @@ fn builders_that_are_dropped_leave_no_socket() {
 #[test]
 fn a_batch_that_is_dropped_has_published_the_first_ones() {
     run(async {
-        let node = Node::isolated().await.unwrap();
+        let node = still().await;
         let news = node.publisher("news").bound(3, 1 << 20).when_full(WhenFull::Block(PATIENCE)).await.unwrap();
         let sub = node.subscriber("news").prefetch(1).await.unwrap();
         let batch = news.publish_batch((0..100).map(|nth| ("a", nth.to_string())));
@@ -68,7 +73,7 @@ fn a_batch_that_is_dropped_has_published_the_first_ones() {
 #[test]
 fn waiting_can_be_given_up() {
     run(async {
-        let node = Node::isolated().await.unwrap();
+        let node = still().await;
         let (news, sub, published) = full(&node).await;
         for _ in 0..3 {
             assert!(news.flush().now_or_never().is_none());
@@ -87,7 +92,7 @@ fn waiting_can_be_given_up() {
 #[test]
 fn a_sink_that_waits_holds_one_message() {
     run(async {
-        let node = Node::isolated().await.unwrap();
+        let node = still().await;
         let (news, sub, published) = full(&node).await;
         let mut sink = news.clone().into_sink();
         // It is taken, and waits in the sink.
@@ -118,7 +123,7 @@ fn a_sink_that_waits_holds_one_message() {
 #[test]
 fn receiving_takes_nothing() {
     run(async {
-        let node = Node::isolated().await.unwrap();
+        let node = still().await;
         let news = node.publisher("news").await.unwrap();
         let mut sub = node.subscriber("news").await.unwrap();
         for nth in 0..100 {
@@ -140,7 +145,7 @@ fn receiving_takes_nothing() {
 #[test]
 fn a_dropped_receiver_wakes_the_next_one() {
     run(async {
-        let node = Node::isolated().await.unwrap();
+        let node = still().await;
         let news = node.publisher("news").await.unwrap();
         let sub = node.subscriber("news").await.unwrap();
         let mut first = Box::pin(sub.recv());
@@ -162,7 +167,8 @@ fn a_dropped_receiver_wakes_the_next_one() {
 fn a_subscription_that_nobody_waits_for_stands() {
     run(async {
         let place = Place::new();
-        let (one, two) = (place.builder().await.unwrap(), place.builder().await.unwrap());
+        let node = || place.builder().on_current_runtime();
+        let (one, two) = (node().await.unwrap(), node().await.unwrap());
         two.wait_for_peers(1).await.unwrap();
         let news = one.publisher("news").await.unwrap();
         let sub = two.subscriber("news").topic("a").await.unwrap();
