@@ -19,7 +19,9 @@ async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
         None => alone().await,
-        Some("feed") => feed(&Node::join(MESH).await?, arguments.next().map_or(Ok(300), |rounds| rounds.parse())?).await,
+        Some("feed") => {
+            feed(&Node::join(MESH).await?, arguments.next().map_or(Ok(300), |rounds| rounds.parse())?).await
+        }
         Some("watch") => watch(&Node::join(MESH).await?, arguments.collect()).await,
         Some(other) => Err(format!("{other}: say `feed [ROUNDS]`, `watch PATTERN…`, or nothing").into()),
     }
@@ -78,7 +80,7 @@ async fn alone() -> Result<()> {
     let fed = async {
         for round in 0..ROUNDS {
             publish(&prices, round).await?;
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         Ok::<(), meshmq::Error>(())
     };
