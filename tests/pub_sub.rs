@@ -555,7 +555,7 @@ fn nothing_is_missed_after_joining_under_load() {
         node.settled().await;
         for join in 0..200 {
             let sub = node.subscriber("news").topic("a").prefetch(1000).await.unwrap();
-            assert_eq!(sub.publishers(), 1);
+            assert_eq!(sub.publishers(), 1, "join {join}");
             let mut last = None;
             for _ in 0..5 {
                 let (_, number, missed) = recv(&sub).await;

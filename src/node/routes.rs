@@ -293,6 +293,13 @@ impl Hall {
         all
     }
 
+    /// A peer with an open link that has not told its sockets yet: there may be a publisher among them.
+    pub(crate) fn untold(&self) -> Option<NodeId> {
+        let state = self.lock();
+        let mut open = state.connections.values().filter(|connected| connected.open);
+        open.find(|connected| !connected.session.knows_sockets()).map(|connected| connected.peer)
+    }
+
     /// The sockets of this node that have to hear from one of this peer's, and may wait for it.
     pub(super) fn may_await(state: &State, connected: &Connected) -> Vec<Arc<dyn SocketEnd>> {
         let subscribers = state.sockets.values().filter(|socket| socket.entry.kind == SocketKind::Subscriber);

@@ -68,13 +68,14 @@ impl Core {
                 return Err(Wait::Closed);
             }
             let mut publishers = self.hall.publishers(&self.channel).into_iter();
-            let Some(open) = publishers.find(|at| !self.feed.is_confirmed(version, *at)) else { return Ok(()) };
+            let unconfirmed = publishers.find(|at| !self.feed.is_confirmed(version, *at)).map(|at| at.node);
+            let Some(node) = self.hall.untold().or(unconfirmed) else { return Ok(()) };
             tokio::select! {
                 biased;
                 // The senders live as long as this does.
                 _ = changes.changed() => {}
                 _ = news.changed() => {}
-                () = timer.fired() => return Err(Wait::TooLong(open.node)),
+                () = timer.fired() => return Err(Wait::TooLong(node)),
             }
         }
     }

@@ -101,6 +101,11 @@ impl Hall {
     /// It is, from the start.
     pub(crate) async fn until_settled(&self) {}
 
+    /// There are no peers.
+    pub(crate) fn untold(&self) -> Option<NodeId> {
+        None
+    }
+
     /// There are none.
     pub(crate) fn publishers(&self, _: &str) -> Vec<At> {
         Vec::new()
