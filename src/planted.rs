@@ -54,13 +54,11 @@ mod switches {
 
     bugs! {
         AckBeforeHandOver: "a batch is acknowledged before all of it was handed out",
-        AnswerOfAnybody: "a reply counts from a replier that was not asked, or is not any more",
         AnswerWakesNobody: "an answer does not wake the lane's writer",
         AttemptNotRaised: "a message goes out again with the attempt it had",
         BeforeAdmitted: "a connection is the link before both have said Admitted",
         BothLinksKept: "the older link stays when another one is admitted",
         BoundForgetsHeaders: "the bound does not count headers",
-        BusyIsTheEnd: "a request ends where one replier is full, though another one has room",
         CreditFromNowhere: "a new lane begins with credit that nobody gave",
         CreditLeak: "the slots of a closed lane are not free again",
         DelayIgnored: "a nacked message does not wait for its time",
@@ -89,6 +87,18 @@ mod switches {
         OverlapAtSeam: "a pattern more brings retained messages that another one has brought",
         ResumeOffByOne: "a lane that goes on begins one message too late",
         TrieForgetsRest: "a final `>` does not stand for a single part",
+        // Of requesters and repliers.
+        AskedAgainForEver: "a request that is asked again has no deadline any more",
+        BusyIsTheEnd: "a request ends where one replier is full, though another one has room",
+        CancelLost: "a replier is not told that nobody waits for a request any more",
+        DeadlineStays: "a request's deadline does not travel with it",
+        EndsTwice: "a request ends once more when an answer comes late",
+        LimitIgnored: "a replier takes in more requests than its limit",
+        OutcomeWakesNobody: "whoever waits for a reply is not woken when it comes",
+        ReplyToAnother: "a reply goes to another request of its lane",
+        RequestRoomLost: "the room of a request is not free again when it has ended",
+        RunsAgain: "an idempotent request that comes again is handed out again",
+        SentIsNotSent: "a request that was sent and lost ends as not sent",
         // These live in the rooms around: only real nodes meet them.
         CarrierTellsNobody: "the end of a lane is not told that its carrier is gone",
         LaneLossUnnoticed: "a pusher keeps what is in flight on a lane that is lost",

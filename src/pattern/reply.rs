@@ -277,7 +277,11 @@ impl Works {
             self.kept.keep(work.origin, answer.clone());
         }
         if let Some(Asker { lane, cost }) = work.asker {
-            self.send(lane, Reply { id: work.origin.id, answer, cost });
+            let mut id = work.origin.id;
+            if planted!(ReplyToAnother) {
+                id = self.lanes.get(&lane).and_then(|lane| lane.works.keys().next().copied()).unwrap_or(id);
+            }
+            self.send(lane, Reply { id, answer, cost });
         }
         true
     }

@@ -419,6 +419,12 @@ impl Requests {
         self.lanes.get(&key).is_some_and(|lane| !lane.unanswered.is_empty())
     }
 
+    /// This lane has the request.
+    #[cfg(test)]
+    pub(crate) fn asks(&self, key: LaneKey, number: u64) -> bool {
+        self.lanes.get(&key).is_some_and(|lane| lane.unanswered.contains(&number))
+    }
+
     /// What replies hold of a lane's credit.
     #[cfg(test)]
     pub(crate) fn held(&self, key: LaneKey) -> u64 {

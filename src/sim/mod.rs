@@ -20,6 +20,7 @@
 
 mod app;
 mod connection;
+mod exchange;
 mod host;
 mod lane;
 mod news;

@@ -116,10 +116,10 @@ impl Works {
         lane.received += 1;
         let origin = Origin { node: lane.peer.node, epoch: lane.epoch, id: head.id };
         let deadline = now + Duration::from_millis(head.remaining.min(MAX_REMAINING));
-        if head.idempotent && self.repeat(key, origin, cost, deadline) {
+        if head.idempotent && !planted!(RunsAgain) && self.repeat(key, origin, cost, deadline) {
             return Ok(());
         }
-        if self.closed || self.owed() >= self.limit {
+        if self.closed || (self.owed() >= self.limit && !planted!(LimitIgnored)) {
             self.counts.busy += u64::from(!self.closed);
             self.say_busy(key, head.id, cost);
             return Ok(());
@@ -264,14 +264,12 @@ impl Works {
             if let Some(reply) = next {
                 lane.begin(reply);
             }
-            match lane.sending.pop_front() {
-                Some(mut rest) => {
-                    if rest.put(&mut lane.out) {
-                        lane.sending.push_back(rest);
-                    }
+            if let Some(mut rest) = lane.sending.pop_front() {
+                if rest.put(&mut lane.out) {
+                    lane.sending.push_back(rest);
                 }
-                None if !any => break,
-                None => {}
+            } else if !any {
+                break;
             }
         }
         // Whatever was answered is now in the hands of the writer.
@@ -285,6 +283,12 @@ impl Works {
             lane.writer = Some(waker.clone());
         }
         any
+    }
+
+    /// The numbers of the requests that are open on a lane.
+    #[cfg(test)]
+    pub(crate) fn open_on(&self, key: LaneKey) -> Vec<u64> {
+        self.lanes.get(&key).into_iter().flat_map(|lane| lane.works.keys().copied()).collect()
     }
 
     /// Somebody waits for an answer over this lane.

@@ -1,5 +1,5 @@
-//! Repliers by tables, with the requester's part played by hand. That part and this one together are tested beside
-//! `request`.
+//! Repliers by tables, with the requester's part played by hand. Both parts together are tested in
+//! `sim/exchange.rs`.
 
 use std::time::Duration;
 

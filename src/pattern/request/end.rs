@@ -8,7 +8,7 @@ use crate::pattern::push::LaneKey;
 impl Requests {
     /// The request has ended like this; whoever waits for it is woken. `held`: the credit that its reply holds.
     pub(super) fn end(&mut self, number: u64, outcome: Outcome, held: Option<(LaneKey, u64)>) {
-        let Some(waker) = self.remove(number) else { return };
+        let Some(waker) = self.remove(number).or_else(|| planted!(EndsTwice).then_some(None)) else { return };
         *match &outcome {
             Outcome::Replied { .. } => &mut self.counts.replied,
             Outcome::Failed { .. } => &mut self.counts.failed,
@@ -21,7 +21,7 @@ impl Requests {
             Outcome::Closed => &mut self.counts.closed,
         } += 1;
         self.ended.insert(number, Ended { outcome, held });
-        self.effects.wakers.extend(waker);
+        self.effects.wakers.extend(waker.filter(|_| !planted!(OutcomeWakesNobody)));
     }
 
     /// Takes it out of the books; what its lane has of it must be settled. The waker of who waits for it, once.
@@ -31,8 +31,10 @@ impl Requests {
         match exchange.place {
             Place::Waiting => self.stop_waiting(number, exchange.asked.target),
             Place::Assigned(key) | Place::Sent(key) => {
-                self.used.messages -= 1;
-                self.used.bytes -= exchange.cost;
+                if !planted!(RequestRoomLost) {
+                    self.used.messages -= 1;
+                    self.used.bytes -= exchange.cost;
+                }
                 if let Some(lane) = self.lanes.get_mut(&key) {
                     lane.unanswered.remove(&number);
                     if lane.closing && lane.unanswered.is_empty() {
@@ -61,7 +63,9 @@ impl Requests {
             return;
         }
         lane.sending.retain(|rest| rest.id != number);
-        lane.cancels.push(number);
+        if !planted!(CancelLost) {
+            lane.cancels.push(number);
+        }
         if let Some(sent_at) = exchange.sent_at {
             // So long it has taken at the least.
             lane.took_at_least(now.saturating_duration_since(sent_at));
@@ -114,10 +118,14 @@ impl Requests {
             if exchange.place == Place::Sent(key) {
                 let node = lane.peer.node;
                 if !exchange.asked.idempotent {
-                    self.end(number, Outcome::Unknown(Lost::Link(node)), None);
+                    let unknown = Outcome::Unknown(Lost::Link(node));
+                    self.end(number, if planted!(SentIsNotSent) { Outcome::NotSent } else { unknown }, None);
                     continue;
                 }
                 exchange.lost = Some(node);
+                if planted!(AskedAgainForEver) {
+                    self.deadlines.remove(&(exchange.asked.deadline, number));
+                }
                 exchange.attempt = exchange.attempt.saturating_add(1);
                 self.counts.repeated += 1;
             }

@@ -28,7 +28,9 @@ impl Requests {
             let next = lane.queue.pop_first();
             if let Some(number) = next {
                 let exchange = self.open.get_mut(&number).expect("what a lane has queued is open");
-                let remaining = exchange.asked.deadline.saturating_duration_since(now).as_millis();
+                let deadline =
+                    if planted!(DeadlineStays) { now + Duration::from_secs(3600) } else { exchange.asked.deadline };
+                let remaining = deadline.saturating_duration_since(now).as_millis();
                 let head = RequestHead {
                     id: number,
                     remaining: remaining.min(1 << 60) as u64,
@@ -166,7 +168,7 @@ impl Requests {
             // It has ended, or somebody else is asked now: their answers count, and no one else's.
             _ => {
                 self.counts.late += 1;
-                Ok(planted!(AnswerOfAnybody) && self.open.contains_key(&number))
+                Ok(planted!(EndsTwice) && !self.open.contains_key(&number))
             }
         }
     }

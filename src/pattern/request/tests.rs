@@ -1,6 +1,4 @@
-//! Requests by tables, with the replier's part played by hand; and, in `outcomes`, against real repliers.
-
-mod outcomes;
+//! Requests by tables, with the replier's part played by hand. Both parts together are tested in `sim/exchange.rs`.
 
 use std::task::Waker;
 use std::time::{Duration, Instant};
