@@ -4,6 +4,7 @@
 
 mod crew;
 mod failures;
+mod requests;
 mod silence;
 
 use std::sync::{Arc, Mutex};
