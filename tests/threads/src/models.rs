@@ -2,12 +2,14 @@
 
 mod pull;
 mod push;
+mod request;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 pub use pull::*;
 pub use push::*;
+pub use request::*;
 
 /// Takes a model through every interleaving in which a thread is interrupted at most so often where it could have gone on.
 fn explore(interruptions: usize, model: impl Fn() + Sync + Send + 'static) -> usize {

@@ -13,7 +13,7 @@ use crate::env::{Env, Task};
 use crate::id::{NodeId, SocketId};
 use crate::node::Hall;
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd};
-use crate::socket::{Pull, PullBuilder, Push, PushBuilder};
+use crate::socket::{Pull, PullBuilder, Push, PushBuilder, Replier, ReplierBuilder, Requester, RequesterBuilder};
 use crate::wire::frame;
 
 /// What wakes a thread: each of its tasks has a bit.
@@ -112,9 +112,7 @@ impl NodeThread {
     pub(crate) fn push(&mut self, set: impl FnOnce(PushBuilder) -> PushBuilder) -> (Push, Arc<dyn SocketEnd>) {
         let builder = set(PushBuilder::new(self.hall.clone(), "jobs".into()));
         let push = builder.into_future().into_inner().expect("a push socket opens");
-        for task in self.env.spawned() {
-            self.task(task);
-        }
+        self.take_tasks();
         (push, self.hall.newest())
     }
 
@@ -122,6 +120,27 @@ impl NodeThread {
         let builder = set(PullBuilder::new(self.hall.clone(), "jobs".into()));
         let pull = builder.into_future().into_inner().expect("a pull socket opens");
         (pull, self.hall.newest())
+    }
+
+    pub(crate) fn requester(&mut self) -> (Requester, Arc<dyn SocketEnd>) {
+        let builder = RequesterBuilder::new(self.hall.clone(), "work".into());
+        let requester = builder.into_future().into_inner().expect("a requester opens");
+        self.take_tasks();
+        (requester, self.hall.newest())
+    }
+
+    pub(crate) fn replier(&mut self, limit: usize) -> (Replier, Arc<dyn SocketEnd>) {
+        let builder = ReplierBuilder::new(self.hall.clone(), "work".into()).limit(limit);
+        let replier = builder.into_future().into_inner().expect("a replier opens");
+        self.take_tasks();
+        (replier, self.hall.newest())
+    }
+
+    /// What a socket has spawned runs here.
+    fn take_tasks(&mut self) {
+        for task in self.env.spawned() {
+            self.task(task);
+        }
     }
 
     pub(crate) fn task(&mut self, task: impl Future<Output = ()> + Send + 'static) {
@@ -181,10 +200,10 @@ impl NodeThread {
         assert_eq!(forth.poll_outgoing(&mut cx, now, &mut out, &mut again), Poll::Ready(Outgoing::Write));
         let mut opening = BytesMut::from(&out.concat()[..]);
         let open = frame::split_open(&mut opening).expect("an opening frame").expect("all of it");
-        let back = to.clone().accept_lane(peer(false), &open, now).expect("a pull socket");
+        let back = to.clone().accept_lane(peer(false), &open, now).expect("the matching socket");
         let lane = Lane { env: self.env.clone(), forth, back, lost: Arc::default() };
         if !opening.is_empty() {
-            lane.back.handle_incoming(now, &mut [opening.freeze()]).expect("an honest pusher");
+            lane.back.handle_incoming(now, &mut [opening.freeze()]).expect("an honest opener");
         }
         self.task(carry(lane.clone(), true));
         self.task(carry(lane.clone(), false));

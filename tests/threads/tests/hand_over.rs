@@ -91,3 +91,28 @@ fn an_answer_to_a_lane_that_is_lost_counts_once() {
 fn from_thread_to_thread() {
     told(models::from_thread_to_thread());
 }
+
+#[test]
+fn a_request_is_answered_from_thread_to_thread() {
+    told(models::a_request_is_answered_from_thread_to_thread());
+}
+
+#[test]
+fn a_request_that_is_given_up_while_it_is_answered_ends_once() {
+    told(models::a_request_that_is_given_up_while_it_is_answered_ends_once());
+}
+
+#[test]
+fn a_request_in_hand_is_told_that_it_was_given_up() {
+    told(models::a_request_in_hand_is_told_that_it_was_given_up());
+}
+
+#[test]
+fn an_answer_to_a_lane_that_is_lost_is_a_reply_or_unknown() {
+    told(models::an_answer_to_a_lane_that_is_lost_is_a_reply_or_unknown());
+}
+
+#[test]
+fn a_requester_without_handles_ends() {
+    told(models::a_requester_without_handles_ends());
+}
