@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::future::IntoFuture;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -69,6 +70,13 @@ fn another_parser_reads_the_figures() {
         let _in_hand = pull.recv().await.unwrap();
         until("the answers arrive", || push.metrics().rejected == 1 && push.metrics().in_flight == 1).await;
 
+        let (requester, replier) = (node.requester("asked").await.unwrap(), other.replier("asked").await.unwrap());
+        requester.wait_for_repliers(1).await.unwrap();
+        let answer = async { replier.recv().await.unwrap().fail("no", "not now") };
+        let (failed, ()) = tokio::join!(requester.request("x").into_future(), answer);
+        assert!(failed.is_err());
+        let here = node.replier("answered").limit(7).await.unwrap();
+
         let text = page(address);
         let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
         let first = [("channel", "jobs"), ("socket", "1")];
@@ -88,6 +96,16 @@ fn another_parser_reads_the_figures() {
         assert!(value(&scrape, "meshmq_push_oldest_message_age_seconds", &first) < PATIENCE.as_secs_f64());
         assert_eq!(value(&scrape, "meshmq_push_messages_accepted_total", &[("socket", "2")]), 0.0);
         assert_eq!(value(&scrape, "meshmq_pull_prefetch_messages", &[("channel", idle.channel())]), 7.0);
+        for (name, expected) in [
+            ("meshmq_requester_requests_asked_total", 1.0),
+            ("meshmq_requester_requests_failed_total", 1.0),
+            ("meshmq_requester_requests_replied_total", 0.0),
+            ("meshmq_requester_requests_open", 0.0),
+            ("meshmq_requester_repliers", 1.0),
+        ] {
+            assert_eq!(value(&scrape, name, &[("channel", "asked")]), expected, "{name}");
+        }
+        assert_eq!(value(&scrape, "meshmq_replier_limit_requests", &[("channel", here.channel())]), 7.0);
         assert_eq!(value(&scrape, "meshmq_links", &[]), 1.0);
         let peer = other.id().to_string();
         assert!(value(&scrape, "meshmq_link_round_trip_seconds", &[("peer", &peer)]) > 0.0);

@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
 use meshmq::{MeshKey, NoStatus, Node, NodeSnapshot, Snapshot, SocketStatus};
@@ -75,6 +76,31 @@ fn any_node_sees_the_whole_mesh() {
             "whoever came first was found: {seen:?}"
         );
         in_hand.ack();
+    });
+}
+
+#[test]
+fn requests_are_in_the_picture() {
+    run(async {
+        let place = Place::new();
+        let (asking, answering) = (place.builder().await.unwrap(), place.builder().await.unwrap());
+        let requester = asking.requester("work").bound(10, 1000).await.unwrap();
+        let replier = answering.replier("work").limit(3).await.unwrap();
+        requester.wait_for_repliers(1).await.unwrap();
+        let open: Vec<_> = (0..3).map(|_| tokio::spawn(requester.request("x").into_future())).collect();
+        replier.recv().await.unwrap().reply("y").unwrap();
+        let in_hand = replier.recv().await.unwrap();
+        until("the reply is here", || requester.metrics().replied == 1 && replier.metrics().waiting == 1).await;
+        let seen = asking.snapshot(ANSWER).await;
+        let (asked, answered) = (socket(of(&seen, &asking), "requester"), socket(of(&seen, &answering), "replier"));
+        assert_eq!((asked.peers, asked.queued, asked.in_flight, asked.total, asked.handled), (1, 0, 2, 3, 1));
+        assert_eq!((asked.bound_messages, asked.bound_bytes), (Some(10), Some(1000)));
+        assert_eq!((answered.peers, answered.queued, answered.in_flight, answered.total), (1, 1, 1, 3));
+        assert_eq!((answered.handled, answered.bound_messages), (1, Some(3)));
+        let kinds: Vec<_> = asking.channels()[0].sockets.iter().map(|sockets| sockets.kind).collect();
+        assert!(kinds.contains(&"requester") && kinds.contains(&"replier"), "{kinds:?}");
+        drop(in_hand);
+        open.into_iter().for_each(|open| open.abort());
     });
 }
 

@@ -231,6 +231,43 @@ fn work_outside_of_serve_can_be_put_into_the_span() {
 }
 
 #[test]
+fn a_request_is_in_one_trace_on_both_ends() {
+    record();
+    run(async {
+        let place = Place::new();
+        let (asking, answering) = (place.builder().await.unwrap(), place.builder().await.unwrap());
+        let requester = asking.requester("asked").await.unwrap();
+        let replier = answering.replier("asked").await.unwrap();
+        let handle = async |request: meshmq::Message| {
+            tracing::info!("in the handler");
+            if &request[..] == b"fail" { Err("no") } else { Ok("yes") }
+        };
+        let ask = async {
+            requester.request("x").await.unwrap();
+            requester.request(NewMessage::new("fail").header("traceparent", PARENT)).await.unwrap_err();
+        };
+        tokio::select! {
+            biased;
+            closed = replier.serve(2, handle) => closed.unwrap(),
+            () = ask => {}
+        }
+        let (asked, handled) = (spans("request", "asked"), spans("handle", "asked"));
+        assert_eq!((asked.len(), handled.len()), (2, 2));
+        for (asked, handled) in asked.iter().zip(&handled) {
+            assert_eq!(asked.field("traceparent"), handled.field("traceparent"));
+            assert_eq!(asked.field("messaging.message.id"), handled.field("messaging.message.id"));
+            assert_eq!((asked.field("otel.kind"), handled.field("otel.kind")), (Some("client"), Some("server")));
+            assert_eq!(handled.events, ["in the handler"]);
+        }
+        let answering = answering.id().short().to_string();
+        assert_eq!((asked[0].field("replier"), asked[0].field("error")), (Some(&answering[..]), None));
+        assert!(asked[1].field("error").is_some_and(|error| error.contains("no")));
+        assert_eq!((handled[0].field("answer"), handled[1].field("answer")), (Some("replied"), Some("failed")));
+        assert_eq!(asked[1].field("traceparent"), Some(PARENT), "what the user has set stays");
+    });
+}
+
+#[test]
 fn what_is_refused_is_given_back_as_it_came() {
     record();
     run(async {

@@ -8,15 +8,18 @@ use crate::wire::exchange::{self, RequestHead, put_more, put_numbers, put_reply,
 
 const HEAD: RequestHead = RequestHead { id: 0, remaining: 300, idempotent: false, attempt: 1 };
 
-/// Opens a lane of a requester to the victim's replier, and says these bytes on it.
+/// Opens a lane of a requester to the victim's replier, and says these bytes on it once it may.
 async fn asks(hostile: &mut Hostile, bytes: &[u8]) -> (SendStream, RecvStream) {
     hostile.tell([entry(1, SocketKind::Requester, "work")], true).await;
     let mut opening = BytesMut::new();
     let to = hostile.sockets.iter().find(|socket| socket.kind == SocketKind::Replier).unwrap().id;
     let (kind, level) = (SocketKind::Requester, Level::AtMostOnce);
     frame::put_open(&mut opening, &OpenLane { from: SocketId(1), to, kind, level, epoch: 7, base: 0, taken: false });
-    let (mut send, recv) = hostile.connection.quinn().open_bi().await.unwrap();
+    let (mut send, mut recv) = hostile.connection.quinn().open_bi().await.unwrap();
     let _ = send.write_all(&opening).await;
+    // To ask without credit would be another breach.
+    let credit = recv.read_chunk(1 << 10, true).await.unwrap().unwrap();
+    assert_eq!(credit.bytes.first(), Some(&to_requester::CREDIT));
     let _ = send.write_all(bytes).await;
     (send, recv)
 }
