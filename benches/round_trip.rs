@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use meshmq::Builder;
 use support::{Options, Place, Role, Table, run};
 
 const WARM: f64 = 0.3;
@@ -39,10 +40,11 @@ fn main() -> ExitCode {
     let compiled = Command::new("cc").args(["-O2", "-o"]).arg(&zmq).args([source, "-lzmq"]).status();
     let has_zmq = compiled.is_ok_and(|status| status.success());
     for size in sizes {
-        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ours, mut inside, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for round in 0..rounds {
-            let [p50, p99] = run(round_trips(size));
+            let [p50, p99] = run(round_trips(size, false));
             ours.push([p50, p99]);
+            inside.push(run(round_trips(size, true))[0]);
             if has_zmq {
                 let median = of_zmq(&zmq, 27_400 + round, size);
                 theirs.push(median);
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         }
         table.row(&format!("{size} B round trip, p50"), " µs", ours.iter().map(|[p50, _]| *p50).collect(), None);
         table.row(&format!("{size} B round trip, p99"), " µs", ours.iter().map(|[_, p99]| *p99).collect(), None);
+        table.row(&format!("{size} B round trip, nodes on their callers' runtimes, p50"), " µs", inside, None);
         if has_zmq {
             table.row(&format!("{size} B round trip of libzmq, p50"), " µs", theirs, None);
             table.row(&format!("{size} B round trip ÷ libzmq's, p50"), "", ratios, (size == 64).then_some(RATIO));
@@ -59,9 +62,14 @@ fn main() -> ExitCode {
     table.end()
 }
 
+/// On a thread of its own, as a node is by default, or on the runtime that it is awaited in.
+fn on_whose_runtime(builder: Builder, callers: bool) -> Builder {
+    if callers { builder.on_current_runtime() } else { builder }
+}
+
 /// Sends back what it gets.
 async fn replier(role: &Role) {
-    let node = role.builder().await.unwrap();
+    let node = on_whose_runtime(role.builder(), role.arg(0)).await.unwrap();
     let replier = node.replier("echo").await.unwrap();
     role.say("ready");
     while let Ok(request) = replier.recv().await {
@@ -71,11 +79,11 @@ async fn replier(role: &Role) {
 }
 
 /// Microseconds: the median, and what 99 of 100 stay below.
-async fn round_trips(size: usize) -> [f64; 2] {
+async fn round_trips(size: usize, callers: bool) -> [f64; 2] {
     let place = Place::new();
-    let replier = place.start("replier", &[]);
+    let replier = place.start("replier", &[&callers]);
     replier.hear_this("ready");
-    let node = place.builder().await.unwrap();
+    let node = on_whose_runtime(place.builder(), callers).await.unwrap();
     let requester = node.requester("echo").await.unwrap();
     requester.wait_for_repliers(1).await.unwrap();
     let body = bytes::Bytes::from(vec![0x5a; size]);
