@@ -166,6 +166,8 @@ impl Hall {
         let owed = carried.owe() || waiting.iter().any(|end| end.awaits());
         let mut state = self.lock();
         let connected = state.connections.get_mut(&id)?;
+        // Its table, too: subscribers wait for it.
+        let owed = owed || !connected.session.knows_sockets();
         let ending = connected.session.handle_timeout(self.env.now(), connection.received(), owed);
         connected.say.notify_one();
         let asked = connected.session.owes_status(self.env.now());
