@@ -162,9 +162,17 @@ impl Requests {
         if number >= self.next {
             return Err(Violation("an answer to what was never asked"));
         }
-        match self.open.get(&number).map(|exchange| exchange.place) {
-            Some(Place::Sent(lane)) if lane == key => Ok(true),
-            Some(Place::Assigned(lane)) if lane == key => Err(Violation("an answer to what was not asked in full")),
+        match self.open.get(&number).map(|exchange| (exchange.place, exchange.attempt)) {
+            Some((Place::Sent(lane), _)) if lane == key => Ok(true),
+            Some((Place::Assigned(lane), attempt)) if lane == key => {
+                let begun = self.lanes.get_mut(&key).filter(|lane| !lane.queue.contains(&number));
+                let Some(lane) = begun.filter(|_| attempt > 1) else {
+                    return Err(Violation("an answer to what was not asked in full"));
+                };
+                // It has the work in hand since an earlier attempt, or has kept the answer: the rest is of no use to it.
+                lane.sending.retain(|rest| rest.id != number);
+                Ok(true)
+            }
             // It has ended, or somebody else is asked now: their answers count, and no one else's.
             _ => {
                 self.counts.late += 1;

@@ -311,6 +311,29 @@ fn what_was_begun_and_not_sent_in_full_is_asked_elsewhere() {
 }
 
 #[test]
+fn a_repeat_may_be_answered_before_all_of_it_is_sent() {
+    let mut hand = Hand::new(10);
+    let lost = hand.lane(1, FULL);
+    let body = vec![7; 8 * crate::wire::limits::PIECE];
+    let again = hand.requests.ask(Asked { idempotent: true, ..asked(hand.now, &body) }).unwrap();
+    hand.kinds(lost);
+    hand.requests.close_lane(lost);
+    let lane = hand.lane(1, FULL);
+    let mut chunks = Vec::new();
+    assert!(hand.requests.take_outgoing(lane, hand.now, Waker::noop(), &mut chunks));
+    assert!(chunks.iter().map(Bytes::len).sum::<usize>() < body.len(), "some of it is still to come");
+    hand.reply(lane, again, b"kept").unwrap();
+    assert!(matches!(hand.ended(again), Some(Outcome::Replied { attempt: 2, .. })));
+    assert_eq!(hand.kinds(lane), Vec::<u8>::new(), "the rest of it is not sent");
+
+    // But nobody can have the answer to what nobody has seen in full.
+    let once = hand.ask(&body);
+    chunks.clear();
+    assert!(hand.requests.take_outgoing(lane, hand.now, Waker::noop(), &mut chunks));
+    assert!(hand.reply(lane, once, b"made up").is_err());
+}
+
+#[test]
 fn a_replier_that_closes_answers_what_it_has_and_is_asked_nothing_more() {
     let mut hand = Hand::new(10);
     let lane = hand.lane(1, FULL);
