@@ -11,6 +11,7 @@ use crate::pattern::lane::Violation;
 use crate::pattern::pieces::{Arrival, Rest};
 use crate::pattern::push::LaneKey;
 use crate::wire::exchange::{self, MORE, RequestHead, to_replier, to_requester};
+use crate::wire::limits::MAX_LANES;
 
 impl Requests {
     /// What this lane's writer takes now. Nothing: its waker is kept.
@@ -133,6 +134,10 @@ impl Requests {
                 if let Some(lane) = self.lanes.get_mut(&key) {
                     lane.closing = true;
                     self.left.insert((lane.peer.node, lane.peer.socket));
+                    if self.left.len() > MAX_LANES as usize {
+                        // Of one that is forgotten too soon it is only later said that it takes no more.
+                        self.left.pop_first();
+                    }
                     self.effects.wakers.extend(lane.writer.take());
                     self.call_back(key);
                 }
