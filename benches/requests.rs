@@ -117,7 +117,7 @@ async fn killed() -> [f64; 2] {
     requester.wait_for_repliers(1).await.unwrap();
     let ask = |number: usize| {
         let ask = requester.request("hold").timeout(LONG);
-        tokio::spawn(if number % 2 == 0 { ask.idempotent() } else { ask }.into_future())
+        tokio::spawn(if number.is_multiple_of(2) { ask.idempotent() } else { ask }.into_future())
     };
     let asking: Vec<_> = (0..HELD).map(ask).collect();
     while requester.metrics().repliers.iter().map(|replier| replier.open).sum::<u64>() < HELD as u64 {
@@ -131,7 +131,7 @@ async fn killed() -> [f64; 2] {
     let (mut unknown, mut again) = (0.0, 0.0);
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for (number, asking) in asking.into_iter().enumerate() {
-        if number % 2 == 0 { second.push(asking) } else { first.push(asking) }
+        if number.is_multiple_of(2) { second.push(asking) } else { first.push(asking) }
     }
     for asking in first {
         let ended = asking.await.unwrap();

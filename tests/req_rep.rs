@@ -465,7 +465,7 @@ fn of_ten_thousand_open_requests_each_ends_once_when_two_of_four_repliers_are_ki
             .map(|number| {
                 let ask = requester.request(format!("n{number}")).timeout(PATIENCE);
                 // Every other one may be asked again.
-                let ask = if number % 2 == 0 { ask.idempotent() } else { ask };
+                let ask = if number.is_multiple_of(2) { ask.idempotent() } else { ask };
                 tokio::spawn(ask.into_future())
             })
             .collect();
@@ -644,7 +644,7 @@ fn a_replier_is_a_stream_and_says_who_is_connected() {
         assert!(asking.await.unwrap().is_err());
         replier.close();
         assert!(replier.next().await.is_none() && replier.try_recv().is_err());
-        assert_eq!(node.requester("work").bound(0, 1).await.unwrap_err().to_string().contains("bound"), true);
+        assert!(node.requester("work").bound(0, 1).await.unwrap_err().to_string().contains("bound"));
         assert!(node.replier("work").limit(0).await.is_err());
         assert_eq!(requester.channel(), "work");
     });

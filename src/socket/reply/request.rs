@@ -23,6 +23,11 @@ use crate::socket::spans;
 /// Dereferences to its [`Message`].
 pub struct Request {
     message: Message,
+    /// Apart, so that it is small where it is passed on.
+    hand: Box<Hand>,
+}
+
+struct Hand {
     core: Arc<Core>,
     key: WorkKey,
     deadline: Instant,
@@ -38,7 +43,7 @@ impl Request {
         let id = MessageId { node, epoch, sequence: id };
         let message = Message::alone(Alone { id, sender: node, attempt, content });
         let span = if spans::wanted() { spans::handle_request(&core.channel, &message) } else { None };
-        Self { message, core, key, deadline, idempotent, answered: false, span }
+        Self { message, hand: Box::new(Hand { core, key, deadline, idempotent, answered: false, span }) }
     }
 
     /// Answers it. The reply is this node's until it is written; who asked may have given up meanwhile, which is no error.
@@ -47,7 +52,7 @@ impl Request {
     /// The reply does not fit. The request has failed, and whoever asked is told why.
     pub fn reply(mut self, message: impl Into<NewMessage>) -> Result<(), ReplyError> {
         let message = message.into();
-        let limit = self.core.largest_reply(self.key);
+        let limit = self.hand.core.largest_reply(self.hand.key);
         let (len, fits) = (message.body().len(), message.check_headers());
         let fault = match fits {
             Err(header) => Some(ReplyError::Header(header)),
@@ -59,7 +64,7 @@ impl Request {
             self.answer(Answer::Reply(Content { headers, body: message.into_body() }), "replied");
             return Ok(());
         };
-        let (channel, id) = (&self.core.channel, self.message.id());
+        let (channel, id) = (&self.hand.core.channel, self.message.id());
         tracing::warn!(target: "meshmq::socket", channel, %id, %fault, "a reply does not fit: its request has failed");
         let code = if matches!(fault, ReplyError::TooLarge { .. }) { "too_large" } else { "invalid" };
         self.answer(Answer::Failed { code: code.into(), message: fault.to_string() }, "failed");
@@ -74,22 +79,22 @@ impl Request {
 
     /// The time at which nobody waits for the answer any more.
     pub fn deadline(&self) -> Instant {
-        self.deadline
+        self.hand.deadline
     }
 
     /// How long the answer is waited for from now on; zero: not any more.
     pub fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(self.core.env.now())
+        self.hand.deadline.saturating_duration_since(self.hand.core.env.now())
     }
 
     /// Whoever asks has said that it does no harm when two handlers run for it.
     pub fn is_idempotent(&self) -> bool {
-        self.idempotent
+        self.hand.idempotent
     }
 
     /// Nobody waits for the answer any more: it was given up, its time is over, or its link was lost.
     pub fn is_cancelled(&self) -> bool {
-        !lock(&self.core.works).is_open(self.key)
+        !lock(&self.hand.core.works).is_open(self.hand.key)
     }
 
     /// Waits until nobody waits for the answer any more. A handler that is told in this way can stop its work.
@@ -99,8 +104,8 @@ impl Request {
     pub async fn cancelled(&self) {
         let mut watcher = Watcher { request: self, ticket: Ticket::default() };
         std::future::poll_fn(|cx| {
-            let mut works = lock(&watcher.request.core.works);
-            works.poll_over(watcher.request.key, &mut watcher.ticket, cx.waker())
+            let mut works = lock(&watcher.request.hand.core.works);
+            works.poll_over(watcher.request.hand.key, &mut watcher.ticket, cx.waker())
         })
         .await;
     }
@@ -108,20 +113,20 @@ impl Request {
     /// The span of its handling, from its hand-over to its answer, to put work into; disabled where nobody records it. A
     /// handler of [`Replier::serve`](crate::Replier::serve) runs in it anyway.
     pub fn span(&self) -> Span {
-        self.span.as_ref().map_or_else(Span::none, |span| Span::clone(span))
+        self.hand.span.as_ref().map_or_else(Span::none, |span| Span::clone(span))
     }
 
     /// Its handler has panicked.
     pub(super) fn panicked(self) {
-        let (channel, id) = (&self.core.channel, self.message.id());
+        let (channel, id) = (&self.hand.core.channel, self.message.id());
         tracing::error!(target: "meshmq::socket", channel, %id, "a handler panicked");
         self.fail("panic", "the handler panicked");
     }
 
     fn answer(&mut self, answer: Answer, how: &str) {
-        self.answered = true;
-        let heard = self.core.turn(|works, _| works.answer(self.key, answer));
-        if let Some(span) = &self.span {
+        self.hand.answered = true;
+        let heard = self.hand.core.turn(|works, _| works.answer(self.hand.key, answer));
+        if let Some(span) = &self.hand.span {
             span.record("answer", if heard { how } else { "cancelled" });
         }
     }
@@ -137,16 +142,16 @@ impl Deref for Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        if self.answered {
+        if self.hand.answered {
             return;
         }
         let cancelled = self.is_cancelled();
         let message = "the request was dropped without an answer".into();
         self.answer(Answer::Failed { code: "dropped".into(), message }, "dropped");
-        if !cancelled && !self.core.warned.swap(true, Relaxed) {
+        if !cancelled && !self.hand.core.warned.swap(true, Relaxed) {
             tracing::warn!(
                 target: "meshmq::socket",
-                channel = self.core.channel,
+                channel = self.hand.core.channel,
                 id = %self.message.id(),
                 "a request was dropped without an answer and fails with the code `dropped`; this is said once a socket"
             );
@@ -169,7 +174,7 @@ struct Watcher<'a> {
 impl Drop for Watcher<'_> {
     fn drop(&mut self) {
         if self.ticket.has_waited() {
-            lock(&self.request.core.works).forget_watcher(self.request.key, &mut self.ticket);
+            lock(&self.request.hand.core.works).forget_watcher(self.request.hand.key, &mut self.ticket);
         }
     }
 }
