@@ -171,7 +171,7 @@ fn joins(table: &mut Table, joins: usize) {
         node.wait_for_peers(1).await.unwrap();
         node.settled().await;
         // Its table has come.
-        drop(node.subscriber("bench").await.unwrap().wait_for_publishers(1).await);
+        node.subscriber("bench").await.unwrap().wait_for_publishers(1).await.unwrap();
         let (mut times, mut missed) = (Vec::new(), 0);
         for _ in 0..joins {
             let began = Instant::now();
@@ -226,7 +226,9 @@ fn stalled(table: &mut Table, rounds: usize) {
         for _ in 0..rounds {
             // Others in each round: whoever was stopped does not go on in the middle of a phase.
             let crowd: Vec<_> = (0..CROWD).map(|_| place.start("one of many", &[])).collect();
-            crowd.iter().for_each(|one| drop(one.hear_this("ready")));
+            for one in &crowd {
+                one.hear_this("ready");
+            }
             news.wait_for_subscribers(CROWD).await.unwrap();
             let phase = async |hung: BTreeSet<usize>| {
                 for _ in 0..PHASE {

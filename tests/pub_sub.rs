@@ -291,7 +291,8 @@ fn a_subscriber_that_hangs_costs_the_others_nothing() {
         let news = node.publisher("news").bound(100, 1 << 20).await.unwrap();
         let hung = place.start("subscriber", &[&">", &1]);
         let well = place.start("subscriber", &[&">", &0]);
-        (hung.hear_this("ready 1"), well.hear_this("ready 1"));
+        hung.hear_this("ready 1");
+        well.hear_this("ready 1");
         for nth in 0..5000 {
             news.publish("a", body(nth)).await.unwrap();
             // The one that is well is never behind by its bound.

@@ -74,7 +74,7 @@ impl Crowd<'_> {
     /// Takes some out.
     fn some(&mut self, count: usize) -> Vec<usize> {
         let some: Vec<_> = self.well.iter().copied().step_by(3).take(count).collect();
-        some.iter().for_each(|nth| drop(self.well.remove(nth)));
+        self.well.retain(|nth| !some.contains(nth));
         some
     }
 }
@@ -91,7 +91,7 @@ fn fifty_subscribers_join_leave_are_killed_and_hang_and_every_other_one_has_ever
             for _ in 0..count {
                 news.publish(["n.a", "n.b.c"][published as usize % 2], published.to_le_bytes().to_vec()).await.unwrap();
                 published += 1;
-                if published % 50 == 0 {
+                if published.is_multiple_of(50) {
                     tokio::task::yield_now().await;
                 }
             }

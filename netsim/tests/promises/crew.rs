@@ -324,7 +324,7 @@ impl Crew {
         let text = std::str::from_utf8(message).unwrap();
         let id = text.rsplit_once(' ').map_or(text, |(id, _)| id).to_owned();
         assert_eq!(message.header("id"), Some(id.as_str()), "headers go with their message");
-        let first = *self.shared.lock().unwrap().names.entry(id.clone()).or_insert(message.id());
+        let first = *self.shared.lock().unwrap().names.entry(id.clone()).or_insert_with(|| message.id());
         assert_eq!(message.id(), first, "a message that goes out again keeps its name");
         let how = Delivered::new(message.attempt(), message.redelivered()).failures(message.failures());
         self.ledger.delivered(self.sim.elapsed(), id.clone(), name, how);

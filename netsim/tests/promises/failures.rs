@@ -173,7 +173,7 @@ async fn prefetch_is_never_exceeded(sim: Sim) {
             let one = random.random_range(0..pushers.len());
             match random.random_bool(0.3) {
                 true => pushers[one].crash(),
-                false => sim.partition(&[puller.clone()], &pushers[one..=one]).during(time),
+                false => sim.partition(std::slice::from_ref(&puller), &pushers[one..=one]).during(time),
             }
         }
         sim.sleep(1.ms()).await;

@@ -247,7 +247,8 @@ fn policies_decide_for_each_subscriber_by_itself() {
         let slow = Subscriber::new(&mut publisher, 1);
         slow.subscribe(&mut publisher, 1, Some((1, None)), true, &[(true, ">")]).unwrap();
         let fast = Subscriber::at_work(&mut publisher, 2, ">");
-        (slow.hear(&mut publisher), fast.hear(&mut publisher));
+        slow.hear(&mut publisher);
+        fast.hear(&mut publisher);
         let mut heard = Vec::new();
         for (topic, body) in [("a", "a1"), ("b", "b2"), ("a", "a3"), ("b", "b4")] {
             publish(&mut publisher, topic, body);
@@ -266,7 +267,8 @@ fn who_may_wait_hands_a_message_to_nobody_while_one_is_full() {
     let mut publisher = publisher(Policy::Block, 1);
     let fast = Subscriber::at_work(&mut publisher, 1, ">");
     let slow = Subscriber::at_work(&mut publisher, 2, ">");
-    (slow.hear(&mut publisher), fast.hear(&mut publisher));
+    slow.hear(&mut publisher);
+    fast.hear(&mut publisher);
     let message = |body: &'static str| NewMessage::new(body);
     publisher.publish("a", &message("1"), true, Instant::now()).unwrap();
     fast.hear(&mut publisher);
