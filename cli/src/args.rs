@@ -49,6 +49,8 @@ impl Args {
 pub(crate) enum Command {
     Push(PushArgs),
     Pull(PullArgs),
+    Req(ReqArgs),
+    Rep(RepArgs),
     Ls(LsArgs),
     Key(KeyArgs),
     Demo(DemoArgs),
@@ -65,18 +67,8 @@ pub(crate) enum Command {
 pub(crate) struct PushArgs {
     /// Channel to send to
     pub(crate) channel: String,
-    /// Files to read, one after the other; `-` is standard input, which is also the default
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) files: Vec<PathBuf>,
-    /// Messages end with a NUL byte instead of a line break
-    #[arg(short = '0', long = "null", conflicts_with = "whole")]
-    pub(crate) null: bool,
-    /// Each file is one message
-    #[arg(long)]
-    pub(crate) whole: bool,
-    /// Header to add to each message; can be given several times
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
-    pub(crate) headers: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
     #[command(flatten)]
     pub(crate) metrics: MetricsArgs,
     #[command(flatten)]
@@ -111,6 +103,70 @@ pub(crate) struct PullArgs {
     /// Print a NUL byte after each message instead of a line break
     #[arg(short = '0', long = "null", conflicts_with = "json")]
     pub(crate) null: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Ask a request, and print its reply.
+///
+/// The request goes to one of the repliers on the channel. Where none is there, one is waited for, up to --timeout (10 s). The
+/// reply is printed as it is, with a line break where it does not end with one.
+///
+/// Exit codes: 0 with a reply; 1 where it failed, and it is said how; 3 where nobody was there, nobody had room, or no answer
+/// came in time.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReqArgs {
+    /// Channel to ask on
+    pub(crate) channel: String,
+    /// What is asked; without it, all of standard input
+    #[arg(value_name = "BODY")]
+    pub(crate) body: Option<String>,
+    /// Header to add to the request; can be given several times
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Ask every replier, and print each reply; who has not replied is said on standard error, and the exit code is 1 then
+    #[arg(long, conflicts_with_all = ["idempotent", "no_wait"])]
+    pub(crate) all: bool,
+    /// Where the replier is lost before it has answered, ask another one: it does no harm if two work on it
+    #[arg(long)]
+    pub(crate) idempotent: bool,
+    /// Where no replier is there, do not wait for one
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print replies exactly as they are, without a line break behind them
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Answer requests: with what a command prints, or with what was asked.
+///
+/// A command has the body of a request on its standard input; what it prints is the reply, once it has ended with exit code 0.
+/// With any other the request fails with the code exit_1 (or whichever it was, or signal_9) and the end of what the command
+/// said on standard error. A command whose request nobody waits for any more is killed, with all that it has started.
+///
+/// It finds MESHMQ_CHANNEL, MESHMQ_ID, MESHMQ_SENDER (the node that asks), MESHMQ_ATTEMPT and the headers of the request as
+/// MESHMQ_HEADER_NAME in its environment.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RepArgs {
+    /// Channel to answer on
+    pub(crate) channel: String,
+    /// Run CMD in a shell for each request
+    #[arg(long, value_name = "CMD", required_unless_present = "echo")]
+    pub(crate) exec: Option<String>,
+    /// Answer each request with its own body and headers
+    #[arg(long, conflicts_with = "exec")]
+    pub(crate) echo: bool,
+    /// How many commands run at a time
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", default_value_t = 8, conflicts_with = "echo",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: u16,
+    /// Stop after N requests
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
     #[command(flatten)]
     pub(crate) metrics: MetricsArgs,
     #[command(flatten)]
@@ -202,6 +258,23 @@ pub(crate) struct ManArgs {
     pub(crate) dir: Option<PathBuf>,
 }
 
+// What is sent.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InputArgs {
+    /// Files to read, one after the other; `-` is standard input, which is also the default
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Messages end with a NUL byte instead of a line break
+    #[arg(short = '0', long = "null", conflicts_with = "whole")]
+    pub(crate) null: bool,
+    /// Each file is one message
+    #[arg(long)]
+    pub(crate) whole: bool,
+    /// Header to add to each message; can be given several times
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+}
+
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct MetricsArgs {
     /// Serve this node's figures for Prometheus at http://IP:PORT/metrics, for whoever can reach it
@@ -234,8 +307,8 @@ pub(crate) struct CommonArgs {
     /// when everybody who was found has refused this node
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = COMMON)]
     pub(crate) timeout: Option<Duration>,
-    /// Print one JSON object a line: messages (`body`, or `body_base64` where it is not UTF-8), push's summary, or the
-    /// picture of ls
+    /// Print one JSON object a line: messages and replies (`body`, or `body_base64` where it is not UTF-8), push's summary,
+    /// or the picture of ls
     #[arg(long, help_heading = COMMON)]
     pub(crate) json: bool,
     /// Say nothing on standard error but errors

@@ -1,112 +1,129 @@
-//! `meshmq pull --exec`: a command for each message, whose exit code is the answer.
+//! A command for a message: it has the body on its standard input, and what else is known in its environment.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::process::{ExitStatus, Stdio};
 
-use meshmq::{Delivery, Headers, Pull};
+use meshmq::{Headers, Message};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
-use tokio::task::JoinSet;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use crate::args::PullArgs;
-use crate::exit::Exit;
-use crate::output::{Say, counted};
-use crate::pull::wanted;
-use crate::signals::Signals;
-use crate::waiting::{Waited, Waiting};
+/// How much of what a command says on standard error is kept, in bytes: its end. With some words before it, it has to fit what
+/// a failed request may say.
+const TAIL: usize = 900;
+/// Bytes that are read at a time.
+const READ: usize = 16 << 10;
 
-pub(crate) async fn run(
-    command: &str,
-    args: &PullArgs,
-    pull: &Pull,
-    waiting: &mut Waiting<'_>,
-    signals: &Signals,
-    say: Say,
-) -> anyhow::Result<Exit> {
-    let mut running = JoinSet::new();
-    // How many more have to be handled.
-    let mut left = args.count.unwrap_or(u64::MAX);
-    while left > 0 && !signals.stopped() {
-        // While a command runs, it is not the mesh that we wait for.
-        let idle = running.is_empty();
-        let room = running.len() < usize::from(args.jobs) && (running.len() as u64) < left;
-        let next = async {
-            tokio::select! {
-                biased;
-                Some(ended) = running.join_next() => Next::Ended(ended),
-                delivery = pull.recv(), if room => Next::Delivery(delivery),
-            }
-        };
-        let received = || idle.then(|| pull.metrics().received);
-        match waiting.on(next, received, || wanted(pull)).await {
-            Waited::Ready(Next::Ended(handled)) => left -= u64::from(handled?),
-            Waited::Ready(Next::Delivery(delivery)) => {
-                running.spawn(handle(command.to_owned(), pull.channel().to_owned(), delivery?, say));
-            }
-            Waited::Stopped => break,
-            Waited::TimedOut => return Err(waiting.timed_out(&wanted(pull))),
-        }
-    }
-    pull.close();
-    if !running.is_empty() {
-        let commands = counted(running.len() as u64, "command");
-        say.note(format_args!("waiting for {commands} to end; interrupt again to end at once"));
-    }
-    while running.join_next().await.is_some() {}
-    Ok(if left > 0 { Exit::Interrupted } else { Exit::Ok })
+/// What is to be run for what.
+pub(crate) struct Call<'a> {
+    /// For a shell.
+    pub(crate) command: &'a str,
+    pub(crate) channel: &'a str,
+    /// Of a message that was published.
+    pub(crate) topic: Option<&'a str>,
+    pub(crate) message: &'a Message,
 }
 
-enum Next<D, E> {
-    Delivery(D),
-    Ended(E),
-}
-
-/// Runs the command and answers; says whether the message is handled.
-async fn handle(command: String, channel: String, delivery: Delivery, say: Say) -> bool {
-    let ended = run_one(&command, &channel, &delivery).await;
-    let failed = match ended {
-        Ok(status) if status.success() => {
-            delivery.ack();
-            return true;
-        }
-        Ok(status) => status.to_string(),
-        Err(error) => format!("cannot run it: {error}"),
-    };
-    say.note(format_args!("message {} goes back after attempt {}: {failed}", delivery.id(), delivery.attempt()));
-    delivery.nack();
-    false
-}
-
-async fn run_one(command: &str, channel: &str, delivery: &Delivery) -> std::io::Result<ExitStatus> {
-    let child = Command::new("sh")
-        .args(["-c", command])
-        .env("MESHMQ_CHANNEL", channel)
-        .env("MESHMQ_ID", delivery.id().to_string())
-        .env("MESHMQ_SENDER", delivery.sender().to_string())
-        .env("MESHMQ_ATTEMPT", delivery.attempt().to_string())
-        .env("MESHMQ_REDELIVERED", u8::from(delivery.redelivered()).to_string())
-        .envs(header_variables(&delivery.headers()))
-        .stdin(Stdio::piped())
-        // A group of its own: Ctrl-C is for us, and lets the commands that run finish their work.
-        .process_group(0)
-        .spawn()?;
-    let mut group = Group::new(child);
-    let stdin = group.child.stdin.take();
-    let feed = async {
-        if let Some(mut stdin) = stdin {
-            // A command need not read its input. Dropped here, it ends.
-            let _ = stdin.write_all(delivery).await;
-        }
-        std::future::pending().await
-    };
+/// Runs it to its end. Dropped before, the command is killed, and whatever it has started.
+pub(crate) async fn run(call: &Call<'_>) -> io::Result<ExitStatus> {
+    let mut group = Group::new(call.command().spawn()?);
+    let feed = group.feed(call.message);
     let status = tokio::select! {
         status = group.child.wait() => status,
         never = feed => never,
     };
-    // It has ended: its number may be another's from now on.
-    group.id = None;
+    group.has_ended();
     status
+}
+
+/// What a command has answered.
+pub(crate) struct Answer {
+    pub(crate) status: ExitStatus,
+    /// Its standard output.
+    pub(crate) said: Vec<u8>,
+    /// The end of its standard error.
+    pub(crate) tail: String,
+}
+
+/// Runs it to its end, for what it prints; what it says on standard error is passed on. `None`: it printed more than so many
+/// bytes, and was killed. Dropped before its end, it is killed as well.
+pub(crate) async fn ask(call: &Call<'_>, most: usize) -> io::Result<Option<Answer>> {
+    let mut group = Group::new(call.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+    let (stdout, stderr) = (group.child.stdout.take(), group.child.stderr.take());
+    let feed = group.feed(call.message);
+    // Its end is that of its output, and not the exit of the shell alone: what that has started may still be writing.
+    let answer =
+        async { tokio::try_join!(read(stdout, most), pass_on(stderr), async { Ok(group.child.wait().await?) }) };
+    let answer = tokio::select! {
+        answer = answer => answer,
+        never = feed => never,
+    };
+    match answer {
+        Ok((said, tail, status)) => {
+            group.has_ended();
+            Ok(Some(Answer { status, said, tail }))
+        }
+        Err(Trouble::TooMuch) => Ok(None),
+        Err(Trouble::Io(error)) => Err(error),
+    }
+}
+
+/// Why there is no answer.
+enum Trouble {
+    TooMuch,
+    Io(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+async fn read(from: Option<ChildStdout>, most: usize) -> Result<Vec<u8>, Trouble> {
+    let mut said = Vec::new();
+    if let Some(from) = from {
+        from.take(most as u64 + 1).read_to_end(&mut said).await?;
+    }
+    if said.len() > most { Err(Trouble::TooMuch) } else { Ok(said) }
+}
+
+/// Passes on what is said on standard error, and keeps its end.
+async fn pass_on(from: Option<ChildStderr>) -> Result<String, Trouble> {
+    let (mut tail, mut buffer) = (Vec::new(), vec![0; READ]);
+    if let Some(mut from) = from {
+        loop {
+            let count = from.read(&mut buffer).await?;
+            if count == 0 {
+                break;
+            }
+            // Nobody may be left to read it.
+            let _ = io::stderr().write_all(&buffer[..count]);
+            tail.extend_from_slice(&buffer[..count]);
+            tail.drain(..tail.len().saturating_sub(TAIL));
+        }
+    }
+    Ok(String::from_utf8_lossy(&tail).trim().to_owned())
+}
+
+impl Call<'_> {
+    fn command(&self) -> Command {
+        let Self { command, channel, topic, message } = self;
+        let mut sh = Command::new("sh");
+        sh.args(["-c", command])
+            .env("MESHMQ_CHANNEL", channel)
+            .env("MESHMQ_ID", message.id().to_string())
+            .env("MESHMQ_SENDER", message.sender().to_string())
+            .env("MESHMQ_ATTEMPT", message.attempt().to_string())
+            .env("MESHMQ_REDELIVERED", u8::from(message.redelivered()).to_string())
+            .envs(topic.map(|topic| ("MESHMQ_TOPIC", topic)))
+            .envs(header_variables(&message.headers()))
+            .stdin(Stdio::piped())
+            // A group of its own: Ctrl-C is for us, and lets the commands that run finish their work.
+            .process_group(0);
+        sh
+    }
 }
 
 /// The variables that headers become. The name has a beginning that is ours: no header can be PATH, or one of the others.
@@ -130,6 +147,23 @@ impl Group {
     fn new(child: Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Self { child, id }
+    }
+
+    /// Hands it the message; is never ready.
+    fn feed<T>(&mut self, message: &Message) -> impl Future<Output = T> + use<T> {
+        let (stdin, message) = (self.child.stdin.take(), message.clone());
+        async move {
+            if let Some(mut stdin) = stdin {
+                // A command need not read its input. Dropped here, it ends.
+                let _ = stdin.write_all(&message).await;
+            }
+            std::future::pending().await
+        }
+    }
+
+    /// Its number may be another's from now on.
+    fn has_ended(&mut self) {
+        self.id = None;
     }
 }
 

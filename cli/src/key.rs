@@ -11,7 +11,7 @@ use crate::args::{KeyAction, KeyArgs};
 use crate::exit::Exit;
 use crate::mesh::{KeySource, read_key};
 use crate::output::Say;
-use crate::pull::is_closed;
+use crate::stdout::is_closed;
 
 pub(crate) fn run(args: KeyArgs) -> anyhow::Result<Exit> {
     let say = Say::new(false, 0);

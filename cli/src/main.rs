@@ -9,6 +9,8 @@ mod completions;
 mod demo;
 mod exec;
 mod exit;
+mod input;
+mod jobs;
 mod key;
 mod ls;
 mod man;
@@ -18,9 +20,12 @@ mod output;
 mod pull;
 mod push;
 mod refused;
+mod reply;
+mod request;
 mod screen;
 mod signals;
 mod split;
+mod stdout;
 mod table;
 mod waiting;
 mod words;
@@ -68,6 +73,8 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Push(args) => with_signals(async |signals| push::run(args, signals).await).await,
         Command::Pull(args) => with_signals(async |signals| pull::run(args, signals).await).await,
+        Command::Req(args) => with_signals(async |signals| request::run(args, signals).await).await,
+        Command::Rep(args) => with_signals(async |signals| reply::run(args, signals).await).await,
         Command::Ls(args) => with_signals(async |signals| ls::run(args, signals).await).await,
         Command::Demo(args) => with_signals(async |signals| demo::run(args, signals).await).await,
         Command::Key(args) => key::run(args),
@@ -90,6 +97,8 @@ fn verbosity(command: &Command) -> u8 {
     match command {
         Command::Push(args) => args.common.verbose,
         Command::Pull(args) => args.common.verbose,
+        Command::Req(args) => args.common.verbose,
+        Command::Rep(args) => args.common.verbose,
         Command::Ls(args) => args.common.verbose,
         _ => 0,
     }

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::Context;
 use clap::builder::styling::{AnsiColor, Style};
 use data_encoding::BASE64;
-use meshmq::Delivery;
+use meshmq::{Delivery, Message, Reply};
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -107,9 +107,33 @@ pub(crate) enum Form {
     Text {
         /// Byte after each body; none may hold it.
         separator: u8,
+        /// The topic, where there is one, and a tab stand before the body.
+        topics: bool,
     },
     /// One JSON object a line.
     Json,
+}
+
+/// A message, with what is shown of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown<'a> {
+    channel: &'a str,
+    topic: Option<&'a str>,
+    message: &'a Message,
+    /// Of one that may come again.
+    attempt: Option<u32>,
+    redelivered: Option<bool>,
+}
+
+impl<'a> Shown<'a> {
+    pub(crate) fn delivery(channel: &'a str, delivery: &'a Delivery) -> Self {
+        let (attempt, redelivered) = (Some(delivery.attempt()), Some(delivery.redelivered()));
+        Self { channel, topic: None, message: delivery, attempt, redelivered }
+    }
+
+    pub(crate) fn reply(channel: &'a str, reply: &'a Reply) -> Self {
+        Self { channel, topic: None, message: reply, attempt: Some(reply.attempt()), redelivered: None }
+    }
 }
 
 /// The body holds the separator: printed, it would look like two messages.
@@ -117,21 +141,28 @@ pub(crate) enum Form {
 pub(crate) struct HoldsSeparator;
 
 impl Form {
-    pub(crate) fn write(self, delivery: &Delivery, channel: &str, out: &mut Vec<u8>) -> Result<(), HoldsSeparator> {
+    pub(crate) fn of(json: bool, null: bool, topics: bool) -> Self {
+        if json { Self::Json } else { Self::Text { separator: if null { 0 } else { b'\n' }, topics } }
+    }
+
+    pub(crate) fn write(self, shown: &Shown<'_>, out: &mut Vec<u8>) -> Result<(), HoldsSeparator> {
         match self {
-            Self::Text { separator } => write_text(delivery, separator, out),
+            Self::Text { separator, topics } => {
+                write_text(shown.topic.filter(|_| topics), shown.message, separator, out)
+            }
             Self::Json => {
-                let (id, sender) = (delivery.id().to_string(), delivery.sender().to_string());
-                let headers = delivery.headers();
+                let (id, sender) = (shown.message.id().to_string(), shown.message.sender().to_string());
+                let headers = shown.message.headers();
                 write_json(
                     &Line {
-                        channel,
+                        channel: shown.channel,
+                        topic: shown.topic,
                         id: &id,
                         sender: &sender,
-                        attempt: delivery.attempt(),
-                        redelivered: delivery.redelivered(),
+                        attempt: shown.attempt,
+                        redelivered: shown.redelivered,
                         headers: headers.iter().collect(),
-                        body: Body::new(delivery),
+                        body: Body::new(shown.message),
                     },
                     out,
                 );
@@ -143,15 +174,20 @@ impl Form {
     /// What to do about a body that holds the separator.
     pub(crate) fn remedy(self) -> &'static str {
         match self {
-            Self::Text { separator: b'\n' } => "a line break: use -0 or --json",
+            Self::Text { separator: b'\n', .. } => "a line break: use -0 or --json",
             _ => "a NUL byte: use --json",
         }
     }
 }
 
-fn write_text(body: &[u8], separator: u8, out: &mut Vec<u8>) -> Result<(), HoldsSeparator> {
+fn write_text(topic: Option<&str>, body: &[u8], separator: u8, out: &mut Vec<u8>) -> Result<(), HoldsSeparator> {
     if body.contains(&separator) {
         return Err(HoldsSeparator);
+    }
+    if let Some(topic) = topic {
+        // A topic has no control characters: the first tab ends it.
+        out.extend_from_slice(topic.as_bytes());
+        out.push(b'\t');
     }
     out.extend_from_slice(body);
     out.push(separator);
@@ -167,10 +203,14 @@ pub(crate) fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
 #[derive(Serialize)]
 struct Line<'a> {
     channel: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<&'a str>,
     id: &'a str,
     sender: &'a str,
-    attempt: u32,
-    redelivered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redelivered: Option<bool>,
     /// Pairs, as a name may repeat.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     headers: Vec<(&'a str, &'a str)>,
@@ -218,11 +258,11 @@ mod tests {
     #[test]
     fn text_refuses_a_body_that_holds_the_separator() {
         let mut out = Vec::new();
-        assert_eq!(write_text(b"one", b'\n', &mut out), Ok(()));
-        assert_eq!(write_text(b"", b'\n', &mut out), Ok(()));
-        assert_eq!(write_text(b"two\nthree", b'\n', &mut out), Err(HoldsSeparator));
-        assert_eq!(write_text(b"two\nthree", 0, &mut out), Ok(()));
-        assert_eq!(out, b"one\n\ntwo\nthree\0");
+        assert_eq!(write_text(None, b"one", b'\n', &mut out), Ok(()));
+        assert_eq!(write_text(None, b"", b'\n', &mut out), Ok(()));
+        assert_eq!(write_text(Some("a.b"), b"two\nthree", b'\n', &mut out), Err(HoldsSeparator));
+        assert_eq!(write_text(Some("a.b"), b"two\nthree", 0, &mut out), Ok(()));
+        assert_eq!(out, b"one\n\na.b\ttwo\nthree\0");
     }
 
     #[test]
@@ -230,7 +270,8 @@ mod tests {
         let line = |body| {
             let mut out = Vec::new();
             let (channel, id, sender, headers) = ("jobs", "a-1-0", "abc", Vec::new());
-            let line = Line { channel, id, sender, attempt: 2, redelivered: true, headers, body };
+            let (topic, attempt, redelivered) = (None, Some(2), Some(true));
+            let line = Line { channel, topic, id, sender, attempt, redelivered, headers, body };
             write_json(&line, &mut out);
             String::from_utf8(out).unwrap()
         };

@@ -1,24 +1,18 @@
 //! `meshmq pull`: each message on a line, acknowledged once it is written.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::io::{self, ErrorKind};
 
 use meshmq::{Delivery, MessageId, Pull};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{FileType, OFlags};
-use rustix::io::Errno;
-use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 
 use crate::args::PullArgs;
-use crate::exec;
+use crate::exec::{self, Call};
 use crate::exit::Exit;
+use crate::jobs::Jobs;
 use crate::mesh::{self, DRAIN};
-use crate::output::{Form, Say, counted};
+use crate::output::{Form, Say, Shown, counted};
 use crate::signals::Signals;
+use crate::stdout::{Stdout, is_closed};
 use crate::waiting::{Waited, Waiting};
 
 /// Messages, and about how many bytes of them, that are written and acknowledged together.
@@ -45,7 +39,7 @@ pub(crate) async fn run(args: PullArgs, signals: &Signals) -> anyhow::Result<Exi
     let pull = builder.await?;
     let mut waiting = Waiting::new(&node, signals, say, &args.common);
     let end = match &args.exec {
-        Some(command) => exec::run(command, &args, &pull, &mut waiting, signals, say).await,
+        Some(command) => run_commands(command, &args, &pull, &mut waiting, say).await,
         None => Printing::new(&args, &pull, say)?.run(&mut waiting).await,
     };
     // What was not handed out goes to others at once; then the answers have to arrive.
@@ -56,8 +50,44 @@ pub(crate) async fn run(args: PullArgs, signals: &Signals) -> anyhow::Result<Exi
 }
 
 /// What a pull waits for.
-pub(crate) fn wanted(pull: &Pull) -> String {
+fn wanted(pull: &Pull) -> String {
     format!("messages on channel {:?}", pull.channel())
+}
+
+/// A command for each message, whose exit code is the answer.
+async fn run_commands(
+    command: &str,
+    args: &PullArgs,
+    pull: &Pull,
+    waiting: &mut Waiting<'_>,
+    say: Say,
+) -> anyhow::Result<Exit> {
+    let jobs = Jobs {
+        at_a_time: args.jobs.into(),
+        count: args.count,
+        next: async || Ok(pull.recv().await?),
+        begin: |delivery| handle(command.to_owned(), pull.channel().to_owned(), delivery, say),
+        progress: || pull.metrics().received,
+        wanted: || wanted(pull),
+        close: || pull.close(),
+    };
+    jobs.run(waiting, say).await
+}
+
+/// Runs the command and answers; says whether the message is handled.
+async fn handle(command: String, channel: String, delivery: Delivery, say: Say) -> bool {
+    let call = Call { command: &command, channel: &channel, topic: None, message: &delivery };
+    let failed = match exec::run(&call).await {
+        Ok(status) if status.success() => {
+            delivery.ack();
+            return true;
+        }
+        Ok(status) => status.to_string(),
+        Err(error) => format!("cannot run it: {error}"),
+    };
+    say.note(format_args!("message {} goes back after attempt {}: {failed}", delivery.id(), delivery.attempt()));
+    delivery.nack();
+    false
 }
 
 struct Printing<'a> {
@@ -65,7 +95,7 @@ struct Printing<'a> {
     form: Form,
     /// How many more are wanted.
     left: u64,
-    stdout: Arc<File>,
+    stdout: Stdout,
     /// Bodies that cannot be printed come back again and again: each is told once.
     told: BTreeSet<MessageId>,
     say: Say,
@@ -73,16 +103,20 @@ struct Printing<'a> {
 
 impl<'a> Printing<'a> {
     fn new(args: &PullArgs, pull: &'a Pull, say: Say) -> io::Result<Self> {
-        let form =
-            if args.common.json { Form::Json } else { Form::Text { separator: if args.null { 0 } else { b'\n' } } };
-        // Not std's standard output: its buffer could hold what is already acknowledged.
-        let stdout = Arc::new(File::from(io::stdout().as_fd().try_clone_to_owned()?));
-        Ok(Self { pull, form, left: args.count.unwrap_or(u64::MAX), stdout, told: BTreeSet::new(), say })
+        let form = Form::of(args.common.json, args.null, false);
+        Ok(Self {
+            pull,
+            form,
+            left: args.count.unwrap_or(u64::MAX),
+            stdout: Stdout::open()?,
+            told: BTreeSet::new(),
+            say,
+        })
     }
 
     async fn run(&mut self, waiting: &mut Waiting<'_>) -> anyhow::Result<Exit> {
         let pull = self.pull;
-        let mut reader = Reader::of(&self.stdout);
+        let mut reader = self.stdout.reader();
         while self.left > 0 {
             let next = async {
                 tokio::select! {
@@ -99,7 +133,7 @@ impl<'a> Printing<'a> {
                 Waited::TimedOut => return Err(waiting.timed_out(&wanted(pull))),
             };
             let (text, deliveries) = self.print(batch);
-            match waiting.signals().unless_stuck(self.write(text)).await {
+            match waiting.signals().unless_stuck(self.stdout.write(text)).await {
                 Some(Ok(())) => {
                     self.left -= deliveries.len() as u64;
                     deliveries.into_iter().for_each(Delivery::ack);
@@ -145,7 +179,7 @@ impl<'a> Printing<'a> {
         let mut text = Vec::with_capacity(batch.iter().map(|delivery| delivery.len() + 1).sum());
         let mut printed = Vec::with_capacity(batch.len());
         for delivery in batch {
-            match self.form.write(&delivery, self.pull.channel(), &mut text) {
+            match self.form.write(&Shown::delivery(self.pull.channel(), &delivery), &mut text) {
                 Ok(()) => printed.push(delivery),
                 Err(_) => self.refuse(delivery),
             }
@@ -169,52 +203,4 @@ impl<'a> Printing<'a> {
         }
         delivery.nack();
     }
-
-    /// A write to a pipe that nobody empties blocks: not on this thread, which has signals to heed.
-    async fn write(&self, text: Vec<u8>) -> io::Result<()> {
-        let stdout = self.stdout.clone();
-        spawn_blocking(move || (&*stdout).write_all(&text)).await?
-    }
-}
-
-/// Whoever reads our standard output.
-struct Reader(oneshot::Receiver<()>);
-
-impl Reader {
-    fn of(stdout: &Arc<File>) -> Self {
-        let (left, leaving) = oneshot::channel();
-        let stdout = stdout.clone();
-        // Waits for no event but an error, which is how a pipe says that its other end is closed; files never do. The
-        // thread ends with the process.
-        std::thread::spawn(move || {
-            let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
-            loop {
-                match poll(&mut watched, None) {
-                    Err(Errno::INTR) => {}
-                    Ok(_) if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => break,
-                    // It cannot be watched: a write will tell.
-                    _ => return std::mem::forget(left),
-                }
-            }
-            // The command may have ended.
-            let _ = left.send(());
-        });
-        Self(leaving)
-    }
-
-    /// Waits until the other end of a pipe is closed: also while nothing is written, so that messages do not wait here
-    /// for a reader that is gone.
-    async fn left(&mut self) {
-        // Once it has left, the command ends: this is not asked again.
-        let _ = (&mut self.0).await;
-    }
-}
-
-/// Whether we were started with this stream closed. Rust's runtime then puts `/dev/null` there, open for reading and
-/// writing, into which messages would vanish; a `>/dev/null` of a shell is open for writing alone.
-pub(crate) fn is_closed(stream: impl AsFd) -> io::Result<bool> {
-    let (stat, null) = (rustix::fs::fstat(&stream)?, rustix::fs::stat("/dev/null")?);
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == null.st_rdev
-        && rustix::fs::fcntl_getfl(&stream)?.contains(OFlags::RDWR))
 }

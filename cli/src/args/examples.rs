@@ -13,6 +13,8 @@ pub(crate) fn examples(command: &str) -> &'static [Example] {
         "" => MESHMQ,
         "push" => PUSH,
         "pull" => PULL,
+        "req" => REQ,
+        "rep" => REP,
         "ls" => LS,
         "key" => KEY,
         "key new" => KEY_NEW,
@@ -44,6 +46,8 @@ const MESHMQ: &[Example] = &[
     example("meshmq pull jobs", "print messages as they come; start as many of these as you like"),
     example("seq 1000 | meshmq push jobs", "send a thousand; ends when all are handled"),
     example("meshmq pull jobs --exec ./resize", "run a command for each"),
+    example("meshmq rep upper --exec 'tr a-z A-Z'", "answer requests"),
+    example("meshmq req upper hello", "ask one"),
     example("meshmq ls --watch", "see what the mesh does"),
     example("meshmq demo", "see it work"),
 ];
@@ -64,6 +68,20 @@ const PULL: &[Example] = &[
     example("meshmq pull jobs --exec 'curl -sf -d @- http://localhost:8080/jobs'", "pass them on"),
     example("meshmq pull jobs --peer build-1.lan:7000", "from another network"),
     example("meshmq pull jobs --metrics 127.0.0.1:9464", "with figures for Prometheus"),
+];
+
+const REQ: &[Example] = &[
+    example("meshmq req upper hello", "prints the reply"),
+    example("meshmq req thumbs --raw < cat.png > small.png", "bytes in, bytes out"),
+    example("meshmq req load --all", "ask everybody"),
+    example("meshmq req price --idempotent --timeout 2s eu.dax || echo 'no price'", ""),
+];
+
+const REP: &[Example] = &[
+    example("meshmq rep upper --exec 'tr a-z A-Z'", "what it prints is the reply"),
+    example("meshmq rep thumbs --exec 'convert - -resize 64 png:-' --concurrency 2", "two at a time"),
+    example("meshmq rep load --exec 'cut -d\" \" -f1 /proc/loadavg'", "on each machine"),
+    example("meshmq rep ping --echo", "to try it"),
 ];
 
 const LS: &[Example] = &[

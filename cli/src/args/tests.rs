@@ -14,8 +14,8 @@ fn a_push_with_everything() {
     let args =
         parse("meshmq push jobs a.txt - -0 -m shop --peer a:1 --peer b:2,c:3 --no-mdns --timeout 1.5s -vv").unwrap();
     let Command::Push(push) = args.command else { panic!("not a push") };
-    assert_eq!(push.files, [PathBuf::from("a.txt"), PathBuf::from("-")]);
-    assert!(push.null && !push.whole);
+    assert_eq!(push.input.files, [PathBuf::from("a.txt"), PathBuf::from("-")]);
+    assert!(push.input.null && !push.input.whole);
     assert_eq!(push.common.mesh, "shop");
     assert_eq!(push.common.peers, ["a:1", "b:2", "c:3"]);
     assert!(push.common.no_mdns);
