@@ -158,6 +158,7 @@ fn awaitable(source: &str) -> BTreeMap<String, bool> {
         " Sink<NewMessage> for ",
         " Sink<T> for ",
         " Sink<(T, M)> for ",
+        " Sink<(K, T)> for ",
     ]);
 
     let lines: Vec<_> = source.lines().collect();

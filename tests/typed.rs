@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use meshmq::{
     Event, Events, HandleError, InvalidTypeName, NewTyped, Node, NodeStatus, OpenError, RequestError, SendErrorKind,
-    TypeName, Typed, TypedPull, TypedRecvError, TypedReplyError, TypedRequestError, TypedSendErrorKind, blocking,
+    TypeName, Typed, TypedPull, TypedRecvError, TypedReplyError, TypedRequestError, TypedSendErrorKind, WhenFull,
+    blocking,
 };
 use serde::{Deserialize, Serialize};
 use support::{Place, run, until};
@@ -670,5 +671,129 @@ fn a_typed_request_that_is_dropped_has_done_nothing() {
         assert_eq!(request.width, 3);
         request.reply(3_u64).unwrap();
         assert_eq!(*replies.recv().await.unwrap().unwrap(), 3, "nobody has taken it");
+    });
+}
+
+#[test]
+fn values_are_published_to_who_wants_them() {
+    run(async {
+        let place = Place::new();
+        let (one, two) = two_nodes(&place).await;
+        let publisher =
+            one.publisher("jobs").when_full(WhenFull::Block(support::PATIENCE)).typed::<Job>().await.unwrap();
+        let mut sub = two.subscriber("jobs").topic("big.*").typed::<Job>().await.unwrap();
+        publisher.wait_for_subscribers(1).await.unwrap();
+        publisher.publish("big.a", NewTyped::new(job(1)).header("kind", "x")).await.unwrap();
+        publisher.try_publish("small.b", job(0)).unwrap();
+        assert_eq!(publisher.publish_batch([("big.b", job(2)), ("big.c", job(3))]).await.unwrap(), 2);
+        let got = sub.recv().await.unwrap();
+        assert_eq!((got.width, got.raw().topic(), got.raw().header("kind")), (1, "big.a", Some("x")));
+        assert_eq!(sub.recv_batch(1).await.unwrap().remove(0).unwrap().width, 2);
+        assert_eq!(sub.next().await.unwrap().unwrap().width, 3);
+        assert!(sub.try_recv().unwrap().is_none());
+
+        let refused = publisher.publish("big..a", job(4)).await.unwrap_err();
+        assert!(matches!(refused.kind, TypedSendErrorKind::Refused(SendErrorKind::Topic(_))), "{refused}");
+        assert_eq!(refused.into_value(), job(4));
+        let mut sink = publisher.clone().into_sink();
+        sink.send(("big.d", job(5))).await.unwrap();
+        let refused = sink.send(("big.*", job(6))).await.unwrap_err();
+        assert_eq!(refused.message, Some(job(6)));
+        assert_eq!(sub.recv().await.unwrap().width, 5);
+        publisher.flush().await.unwrap();
+        let odd = one.publisher("odd").typed::<Odd>().await.unwrap();
+        let refused = odd.publish("odd", Odd).await.unwrap_err();
+        assert!(matches!(refused.kind, TypedSendErrorKind::Unencodable { .. }));
+        assert_eq!(odd.into_sink().send(("odd", Odd)).await.unwrap_err().message, Some(Odd));
+
+        // What is none is an error that holds it, and the socket goes on.
+        let untyped = one.publisher("jobs").await.unwrap();
+        untyped.wait_for_subscribers(1).await.unwrap();
+        untyped.publish("big.e", "no job").await.unwrap();
+        let Err(TypedRecvError::Undecodable(wrong)) = sub.recv().await else { panic!("it is none") };
+        assert!(wrong.raw.topic() == "big.e" && wrong.to_string().contains("not a shop.Job v3"), "{wrong}");
+        publisher.publish("big.f", job(7)).await.unwrap();
+        assert_eq!(sub.recv().await.unwrap().width, 7);
+    });
+}
+
+#[test]
+fn who_subscribes_to_another_type_waits_for_no_publisher() {
+    run(async {
+        let place = Place::new();
+        let (one, two) = two_nodes(&place).await;
+        let publisher = one.publisher("jobs").typed::<Job>().await.unwrap();
+        two.wait_for_peers(1).await.unwrap();
+        two.settled().await;
+        // It would have to confirm.
+        let opening = two.subscriber("jobs").confirm_within(Duration::from_secs(600)).typed::<OldJob>();
+        let sub =
+            tokio::time::timeout(support::PATIENCE, opening.into_future()).await.expect("nobody confirms").unwrap();
+        let told = mismatch(&mut one.events()).await;
+        assert_eq!(told, (two.id(), "jobs".into(), "publisher", "shop.Job v3".into(), "shop.Job v2".into()));
+        let here = one.subscriber("jobs").confirm_within(Duration::from_secs(600)).typed::<Order>();
+        tokio::time::timeout(support::PATIENCE, here.into_future())
+            .await
+            .expect("nobody confirms here either")
+            .unwrap();
+        publisher.publish("a", job(1)).await.unwrap();
+        assert_eq!((publisher.subscribers(), sub.publishers()), (0, 0));
+    });
+}
+
+#[test]
+fn threads_publish_and_subscribe_to_values() {
+    let node = blocking::Node::isolated().join().unwrap();
+    let publisher = node.publisher("jobs").retain_last(1).typed::<Job>().open().unwrap();
+    publisher.publish("a", job(1)).unwrap();
+    let sub = node.subscriber("jobs").typed::<Job>().open().unwrap();
+    publisher.try_publish("a", job(2)).unwrap();
+    assert_eq!(publisher.publish_batch([("a", job(3)), ("b", job(4)), ("c", job(5))]).unwrap(), 3);
+    assert_eq!(sub.recv().unwrap().width, 1);
+    assert_eq!(sub.recv_timeout(support::PATIENCE).unwrap().unwrap().width, 2);
+    assert_eq!(sub.recv_batch(1).unwrap().remove(0).unwrap().width, 3);
+    let widths: Vec<_> = sub.iter().take(2).map(|job| job.unwrap().width).collect();
+    assert_eq!(widths, [4, 5]);
+    assert!(sub.try_recv().unwrap().is_none());
+    assert_eq!(publisher.publish("a..b", job(6)).unwrap_err().into_value(), job(6));
+    let publisher = blocking::TypedPublisher::from(publisher.into_async());
+    let sub = blocking::TypedSubscriber::from(sub.into_async());
+    sub.close();
+    assert!(sub.iter().next().is_none());
+    assert_eq!((publisher.clone().into_untyped().channel(), sub.into_untyped().channel()), ("jobs", "jobs"));
+}
+
+#[test]
+fn a_typed_publish_that_is_dropped_has_done_nothing() {
+    run(async {
+        let node = Node::isolated().await.unwrap();
+        let wait = WhenFull::Block(Duration::from_secs(600));
+        let publisher = node.publisher("jobs").bound(1, 1000).when_full(wait).typed::<Job>().await.unwrap();
+        let sub = node.subscriber("jobs").prefetch(1).typed::<Job>().await.unwrap();
+        publisher.wait_for_subscribers(1).await.unwrap();
+        dropped(sub.recv());
+        dropped(sub.recv_batch(2));
+        drop(publisher.publish("a", job(0)));
+        // One is there, and one waits for it: there is no room for more.
+        let mut sent = 0;
+        while publisher.try_publish("a", job(sent)).is_ok() {
+            sent += 1;
+            until("it has gone as far as it can", || {
+                let to = &publisher.metrics().subscribers[0];
+                to.in_flight == 0 && (to.queued == 0 || to.credit == 0)
+            })
+            .await;
+        }
+        dropped(publisher.publish("a", job(100)));
+        dropped(publisher.publish_batch([("a", job(101)), ("a", job(102))]));
+        let mut sink = publisher.clone().into_sink();
+        dropped(sink.send(("a", job(103))));
+        drop(sink);
+        for width in 0..sent {
+            assert_eq!(sub.recv().await.unwrap().width, width);
+        }
+        publisher.flush().await.unwrap();
+        assert!(sub.try_recv().unwrap().is_none());
+        assert_eq!(publisher.metrics().published, u64::from(sent));
     });
 }

@@ -56,8 +56,8 @@ pub use reply::{Replier, ReplierBuilder, Requests};
 pub use request::{Ask, AskAll, Replies, Requester, RequesterBuilder};
 pub use subscribe::{Publications, Subscriber, SubscriberBuilder};
 pub use typed::{
-    TypedAsk, TypedAskAll, TypedBuilder, TypedIter, TypedPull, TypedPush, TypedReplier, TypedReplies, TypedRequester,
-    TypedRequests,
+    TypedAsk, TypedAskAll, TypedBuilder, TypedIter, TypedPublications, TypedPublisher, TypedPull, TypedPush,
+    TypedReplier, TypedReplies, TypedRequester, TypedRequests, TypedSubscriber,
 };
 
 use std::time::Duration;

@@ -13,7 +13,7 @@ use crate::socket::{self, WhenFull};
 /// [`meshmq::PublisherBuilder`](crate::PublisherBuilder).
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is opened"]
-pub struct PublisherBuilder(socket::PublisherBuilder);
+pub struct PublisherBuilder(pub(super) socket::PublisherBuilder);
 
 impl PublisherBuilder {
     pub(super) fn new(options: socket::PublisherBuilder) -> Self {

@@ -14,7 +14,7 @@ use crate::socket;
 /// [`meshmq::SubscriberBuilder`](crate::SubscriberBuilder).
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is opened"]
-pub struct SubscriberBuilder(socket::SubscriberBuilder);
+pub struct SubscriberBuilder(pub(super) socket::SubscriberBuilder);
 
 impl SubscriberBuilder {
     pub(super) fn new(options: socket::SubscriberBuilder) -> Self {

@@ -1,14 +1,18 @@
 //! Views of sockets that carry values, for threads.
 
+mod publish;
 mod pull;
 mod push;
 mod reply;
 mod request;
+mod subscribe;
 
+pub use publish::TypedPublisher;
 pub use pull::{TypedIter, TypedPull};
 pub use push::TypedPush;
 pub use reply::{TypedReplier, TypedRequests};
 pub use request::{TypedAsk, TypedAskAll, TypedReplies, TypedRequester};
+pub use subscribe::{TypedPublications, TypedSubscriber};
 
 use std::future::IntoFuture;
 

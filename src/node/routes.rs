@@ -276,11 +276,12 @@ impl Hall {
         here.chain(theirs).collect()
     }
 
-    /// The publishers that a subscriber on this channel has to hear from: of this node, and of peers, by the tables of
-    /// open links.
-    pub(crate) fn publishers(&self, channel: &str) -> Vec<At> {
+    /// The publishers that a subscriber of these types on this channel has to hear from: of this node, and of peers, by the
+    /// tables of open links.
+    pub(crate) fn publishers(&self, channel: &str, types: &Types) -> Vec<At> {
         let state = self.lock();
         let own = matches(&state, SocketKind::Publisher, channel).into_iter();
+        let own = own.filter(|id| state.sockets.get(id).is_some_and(|own| types.meet(&own.entry.types)));
         let mut all: Vec<_> = own.map(|socket| At { link: 0, node: self.id, socket }).collect();
         for (id, connected) in state.connections.iter().filter(|(_, connected)| connected.open) {
             if !connected.connection.grants().allows(SocketKind::Publisher, channel) {
@@ -288,6 +289,7 @@ impl Hall {
             }
             let theirs = connected.session.sockets().values();
             let theirs = theirs.filter(|their| their.kind == SocketKind::Publisher && their.channel == channel);
+            let theirs = theirs.filter(|their| types.meet(&their.types));
             all.extend(theirs.map(|their| At { link: id.0, node: connected.peer, socket: their.id }));
         }
         all

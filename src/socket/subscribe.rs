@@ -130,7 +130,7 @@ impl SubscriberBuilder {
         let epoch = env.random_u64().map_err(|error| OpenError::Random(error.to_string()))? >> 2;
         let window = (self.prefetch as u64).min(MAX_WINDOW);
         let feed = Feed::new(epoch, patterns, window, self.strict, self.hall.max_message());
-        let core = Arc::new(Core::new(self.channel.clone(), window, feed, self.hall.clone()));
+        let core = Arc::new(Core::new(self.channel.clone(), self.types.clone(), window, feed, self.hall.clone()));
         let spec = SocketSpec { kind: SocketKind::Subscriber, channel: self.channel, slots: false, types: self.types };
         let mut id = None;
         let registered = self.hall.register(spec, |socket| {

@@ -18,20 +18,23 @@
 //! | `codec` | which bytes? |
 //! | `outgoing` | what is sent, and given back? |
 //! | `received` | what was received, and what if it is something else? |
-//! | `push`, `pull`, `request`, `reply` | what does each socket say? |
+//! | `push`, `pull`, `publish`, `subscribe`, `request`, `reply` | what does each socket say? |
 
 mod builder;
 mod codec;
 mod outgoing;
+mod publish;
 mod pull;
 mod push;
 mod received;
 mod reply;
 mod request;
+mod subscribe;
 
 pub(crate) use builder::View;
 pub use builder::{Opening, TypedBuilder};
 pub use outgoing::{NewTyped, TypedSendError, TypedSendErrorKind};
+pub use publish::{TypedPublish, TypedPublisher, TypedPublisherSink};
 pub use pull::TypedPull;
 pub use push::{TypedPermit, TypedPush, TypedPushSink, TypedSend};
 pub(crate) use received::read;
@@ -39,6 +42,7 @@ pub use received::{Reading, Received, TypedDelivery, TypedRecvError, Undecodable
 pub use reply::{TypedReplier, TypedReplyError, TypedRequest};
 pub(crate) use reply::{answered, undecodable};
 pub use request::{TypedAsk, TypedAskAll, TypedAsking, TypedReplies, TypedRequestError, TypedRequester};
+pub use subscribe::TypedSubscriber;
 
 /// A type of messages, under the name that it has all over the mesh.
 ///

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{Typed, codec};
-use crate::error::Closed;
-use crate::message::{Delivery, Message};
+use crate::error::{Closed, Gap, RecvError};
+use crate::message::{Delivery, Message, Publication};
 use crate::socket::{Reply, Request};
 
 /// Something received, and the value in it. Dereferences to the value; [`raw`](Self::raw) is what it came in, with its
@@ -130,9 +130,22 @@ pub enum TypedRecvError<D> {
     /// Nothing more can be: the socket or its node is shutting down.
     #[error(transparent)]
     Closed(#[from] Closed),
+    /// Messages are missing in this place, of a [`strict`](crate::SubscriberBuilder::strict) subscriber. The next call goes
+    /// on behind them.
+    #[error(transparent)]
+    Missed(Gap),
     /// What came is no value of the type. It is in here, and the socket goes on.
     #[error(transparent)]
     Undecodable(#[from] Undecodable<D>),
+}
+
+impl From<RecvError> for TypedRecvError<Publication> {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Closed => Self::Closed(Closed),
+            RecvError::Missed(gap) => Self::Missed(gap),
+        }
+    }
 }
 
 /// The value in what was received.
@@ -162,6 +175,12 @@ impl Body for Message {
 }
 
 impl Body for Delivery {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Body for Publication {
     fn bytes(&self) -> &[u8] {
         self
     }

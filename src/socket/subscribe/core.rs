@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::id::NodeId;
+use crate::id::{NodeId, Types};
 use crate::node::{Event, Hall};
 use crate::observe::{FromPublisher, SocketFigures, SocketMetrics, SubscriberMetrics};
 use crate::pattern::content::Content;
@@ -22,6 +22,7 @@ use crate::wire::control::{OpenLane, SocketKind};
 /// The socket itself.
 pub(super) struct Core {
     pub(super) channel: String,
+    types: Types,
     prefetch: u64,
     pub(super) feed: Arc<Feed>,
     pub(super) publishers: Connected,
@@ -41,9 +42,10 @@ pub(super) enum Wait {
 }
 
 impl Core {
-    pub(super) fn new(channel: String, prefetch: u64, feed: Arc<Feed>, hall: Arc<Hall>) -> Self {
+    pub(super) fn new(channel: String, types: Types, prefetch: u64, feed: Arc<Feed>, hall: Arc<Hall>) -> Self {
         Self {
             channel,
+            types,
             prefetch,
             feed,
             publishers: Connected::new(),
@@ -67,7 +69,7 @@ impl Core {
             if self.ended.load(Acquire) {
                 return Err(Wait::Closed);
             }
-            let mut publishers = self.hall.publishers(&self.channel).into_iter();
+            let mut publishers = self.hall.publishers(&self.channel, &self.types).into_iter();
             let unconfirmed = publishers.find(|at| !self.feed.is_confirmed(version, *at)).map(|at| at.node);
             let Some(node) = self.hall.untold().or(unconfirmed) else { return Ok(()) };
             tokio::select! {

@@ -107,7 +107,7 @@ impl Hall {
     }
 
     /// There are none.
-    pub(crate) fn publishers(&self, _: &str) -> Vec<At> {
+    pub(crate) fn publishers(&self, _: &str, _: &Types) -> Vec<At> {
         Vec::new()
     }
 
