@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use meshmq::TraceParent;
+use meshmq::{InvalidTopic, TraceParent};
 
 pub(crate) use examples::{ENVIRONMENT, examples};
 
@@ -49,6 +49,8 @@ impl Args {
 pub(crate) enum Command {
     Push(PushArgs),
     Pull(PullArgs),
+    Pub(PubArgs),
+    Sub(SubArgs),
     Req(ReqArgs),
     Rep(RepArgs),
     Ls(LsArgs),
@@ -94,6 +96,84 @@ pub(crate) struct PullArgs {
     pub(crate) count: Option<u64>,
     /// Run CMD in a shell for each message, with the body on its standard input: exit code 0 acknowledges it, any
     /// other gives it back
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["null", "json"])]
+    pub(crate) exec: Option<String>,
+    /// How many commands run at a time
+    #[arg(short, long, value_name = "N", default_value_t = 1, requires = "exec",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) jobs: u16,
+    /// Print a NUL byte after each message instead of a line break
+    #[arg(short = '0', long = "null", conflicts_with = "json")]
+    pub(crate) null: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Publish each input line to everybody who has subscribed to its topic.
+///
+/// Lines are published as they come, once the mesh is known and the subscribers that are there have their subscriptions in
+/// force. The command ends when all has arrived at them. Who subscribes later misses what was published before, except
+/// for what --retain keeps, and who has no subscriber publishes to nobody, which is said.
+///
+/// A subscriber that is slower than the input loses the oldest of what waits for it, 10,000 messages or 16 MiB, and is told
+/// so; with --block the input waits for it instead.
+///
+/// A topic has parts with dots between them, like app.web. Without --topic it is the channel's name.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PubArgs {
+    /// Channel to publish on
+    pub(crate) channel: String,
+    /// Topic of each message [default: the name of the channel]
+    #[arg(short, long, value_name = "TOPIC", value_parser = topic)]
+    pub(crate) topic: Option<String>,
+    /// Each message begins with its topic and a tab, as `meshmq sub --topics` prints it
+    #[arg(long, conflicts_with_all = ["topic", "whole"])]
+    pub(crate) topic_from_line: bool,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+    /// Wait first until N subscribers are there
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) wait_subscribers: usize,
+    /// Keep the last N messages of each topic for those who subscribe later, as long as the command runs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) retain: usize,
+    /// Let the input wait for a subscriber that has no room, for as long at each message: 500ms, 5s, 2m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) block: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Subscribe to topics: print each message on a line, or run a command for each.
+///
+/// Prints the bodies, so that what was published comes out again; with --topics the topic and a tab stand before each. In
+/// a TOPIC * stands for any one part and a final > for all that follow: app.*, eu.dax.>. Without one every topic is wanted.
+/// With -v it is said when the subscriptions are in force.
+///
+/// What was missed, as this command was too slow or its link was lost for too long, is told on standard error and, with
+/// --json, in its place on standard output.
+///
+/// A command that runs for a message finds MESHMQ_TOPIC, MESHMQ_CHANNEL, MESHMQ_ID, MESHMQ_SENDER (the node that published
+/// it) and its headers as MESHMQ_HEADER_NAME in its environment. Nothing comes again: a command that fails is told on
+/// standard error, and the exit code is 1 in the end.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SubArgs {
+    /// Channel to subscribe on
+    pub(crate) channel: String,
+    /// Topics that are wanted
+    #[arg(value_name = "TOPIC", value_parser = pattern)]
+    pub(crate) patterns: Vec<String>,
+    /// Print the topic and a tab before each message
+    #[arg(short, long, conflicts_with_all = ["json", "exec"])]
+    pub(crate) topics: bool,
+    /// Stop after N messages
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Run CMD in a shell for each message, with the body on its standard input
     #[arg(long, value_name = "CMD", conflicts_with_all = ["null", "json"])]
     pub(crate) exec: Option<String>,
     /// How many commands run at a time
@@ -307,8 +387,8 @@ pub(crate) struct CommonArgs {
     /// when everybody who was found has refused this node
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = COMMON)]
     pub(crate) timeout: Option<Duration>,
-    /// Print one JSON object a line: messages and replies (`body`, or `body_base64` where it is not UTF-8), push's summary,
-    /// or the picture of ls
+    /// Print one JSON object a line: messages and replies (`body`, or `body_base64` where it is not UTF-8), the summary of
+    /// push or pub, or the picture of ls
     #[arg(long, help_heading = COMMON)]
     pub(crate) json: bool,
     /// Say nothing on standard error but errors
@@ -334,6 +414,14 @@ fn header(text: &str) -> Result<(String, String), String> {
         value.parse::<TraceParent>().map_err(|error| error.to_string())?;
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+fn topic(text: &str) -> Result<String, InvalidTopic> {
+    meshmq::check_topic(text).map(|()| text.to_owned())
+}
+
+fn pattern(text: &str) -> Result<String, InvalidTopic> {
+    meshmq::check_pattern(text).map(|()| text.to_owned())
 }
 
 /// `500ms`, `5s`, `2m`, `1h`; a number alone is seconds.

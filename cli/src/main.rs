@@ -17,6 +17,7 @@ mod man;
 mod mesh;
 mod news;
 mod output;
+mod publish;
 mod pull;
 mod push;
 mod refused;
@@ -26,6 +27,7 @@ mod screen;
 mod signals;
 mod split;
 mod stdout;
+mod subscribe;
 mod table;
 mod waiting;
 mod words;
@@ -73,6 +75,8 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Push(args) => with_signals(async |signals| push::run(args, signals).await).await,
         Command::Pull(args) => with_signals(async |signals| pull::run(args, signals).await).await,
+        Command::Pub(args) => with_signals(async |signals| publish::run(args, signals).await).await,
+        Command::Sub(args) => with_signals(async |signals| subscribe::run(args, signals).await).await,
         Command::Req(args) => with_signals(async |signals| request::run(args, signals).await).await,
         Command::Rep(args) => with_signals(async |signals| reply::run(args, signals).await).await,
         Command::Ls(args) => with_signals(async |signals| ls::run(args, signals).await).await,
@@ -97,6 +101,8 @@ fn verbosity(command: &Command) -> u8 {
     match command {
         Command::Push(args) => args.common.verbose,
         Command::Pull(args) => args.common.verbose,
+        Command::Pub(args) => args.common.verbose,
+        Command::Sub(args) => args.common.verbose,
         Command::Req(args) => args.common.verbose,
         Command::Rep(args) => args.common.verbose,
         Command::Ls(args) => args.common.verbose,

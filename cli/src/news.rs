@@ -18,6 +18,14 @@ pub(crate) async fn tell(mut events: Events, say: Say) {
             Event::Rejected { id, reason, by, .. } => {
                 say.note(format_args!("message {id} was refused by {}: {reason}", by.short()));
             }
+            Event::SubscriberDisconnected { channel, subscriber, dropped } => say.note(format_args!(
+                "subscriber {} on channel {channel:?} was too slow and is given up, with {dropped} messages",
+                subscriber.short()
+            )),
+            Event::Disconnected { channel, publisher, missed } => say.note(format_args!(
+                "publisher {} on channel {channel:?} has given this subscriber up, with {missed} messages",
+                publisher.short()
+            )),
             Event::PeerJoined { node, name, address } => {
                 say.detail(format_args!("node {} ({name}) is here, at {address}", node.short()));
             }

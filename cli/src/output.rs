@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::Context;
 use clap::builder::styling::{AnsiColor, Style};
 use data_encoding::BASE64;
-use meshmq::{Delivery, Message, Reply};
+use meshmq::{Delivery, Message, Publication, Reply};
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -129,6 +129,11 @@ impl<'a> Shown<'a> {
     pub(crate) fn delivery(channel: &'a str, delivery: &'a Delivery) -> Self {
         let (attempt, redelivered) = (Some(delivery.attempt()), Some(delivery.redelivered()));
         Self { channel, topic: None, message: delivery, attempt, redelivered }
+    }
+
+    pub(crate) fn publication(channel: &'a str, publication: &'a Publication) -> Self {
+        let topic = Some(publication.topic());
+        Self { channel, topic, message: publication, attempt: None, redelivered: None }
     }
 
     pub(crate) fn reply(channel: &'a str, reply: &'a Reply) -> Self {

@@ -11,7 +11,7 @@ use std::process::Command;
 use common::terminal::{Terminal, plain};
 use common::{User, run, skip};
 
-const COMMANDS: [&str; 7] = ["push", "pull", "ls", "key", "demo", "completions", "man"];
+const COMMANDS: [&str; 11] = ["push", "pull", "pub", "sub", "req", "rep", "ls", "key", "demo", "completions", "man"];
 
 #[test]
 fn help_has_colours_only_where_they_are_welcome() {
@@ -53,7 +53,7 @@ fn bash_completes_commands_flags_and_values() {
         lines[0].starts_with("complete ") && lines[0].contains(" -F _meshmq ") && lines[0].ends_with(" meshmq"),
         "{lines:?}"
     );
-    assert_eq!(lines[1..], ["push pull", "--metrics --mesh", "fish"]);
+    assert_eq!(lines[1..], ["push pull pub", "--metrics --mesh", "fish"]);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn manual_pages_are_written_and_can_be_read() {
     let user = User::new();
     let ended = run(&mut user.meshmq(&["man", "--dir", "share/man1"]), "");
     assert_eq!((ended.code, &ended.stdout[..]), (Some(0), ""), "{}", ended.stderr);
-    assert!(ended.stderr.contains("wrote 12 pages into share/man1"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("wrote 16 pages into share/man1"), "{}", ended.stderr);
     let folder = user.home().join("share/man1");
     for name in
         COMMANDS.map(|name| format!("meshmq-{name}")).into_iter().chain(["meshmq".into(), "meshmq-key-new".into()])

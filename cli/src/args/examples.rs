@@ -13,6 +13,8 @@ pub(crate) fn examples(command: &str) -> &'static [Example] {
         "" => MESHMQ,
         "push" => PUSH,
         "pull" => PULL,
+        "pub" => PUB,
+        "sub" => SUB,
         "req" => REQ,
         "rep" => REP,
         "ls" => LS,
@@ -46,6 +48,8 @@ const MESHMQ: &[Example] = &[
     example("meshmq pull jobs", "print messages as they come; start as many of these as you like"),
     example("seq 1000 | meshmq push jobs", "send a thousand; ends when all are handled"),
     example("meshmq pull jobs --exec ./resize", "run a command for each"),
+    example("tail -f log | meshmq pub logs --topic app.web", "to everybody who wants it"),
+    example("meshmq sub logs 'app.*' | jq", "who wants it"),
     example("meshmq rep upper --exec 'tr a-z A-Z'", "answer requests"),
     example("meshmq req upper hello", "ask one"),
     example("meshmq ls --watch", "see what the mesh does"),
@@ -68,6 +72,21 @@ const PULL: &[Example] = &[
     example("meshmq pull jobs --exec 'curl -sf -d @- http://localhost:8080/jobs'", "pass them on"),
     example("meshmq pull jobs --peer build-1.lan:7000", "from another network"),
     example("meshmq pull jobs --metrics 127.0.0.1:9464", "with figures for Prometheus"),
+];
+
+const PUB: &[Example] = &[
+    example("tail -f log | meshmq pub logs --topic app.web", "each line as it comes"),
+    example("meshmq sub logs --topics | meshmq pub copy --topic-from-line", "on another channel"),
+    example("seq 1000 | meshmq pub ticks --wait-subscribers 2", "once two are there"),
+    example("./quotes | meshmq pub ticks --topic eu.dax --retain 1", "the last one also to late subscribers"),
+    example("meshmq pub big --block 10s dump.jsonl", "as fast as the slowest reads"),
+];
+
+const SUB: &[Example] = &[
+    example("meshmq sub logs 'app.*' | jq", "lines of JSON, of app.web and the like"),
+    example("meshmq sub logs --topics", "all, each with its topic"),
+    example("meshmq sub ticks 'eu.>' us.dow -n 10 --json", "ten of them, with all that is known"),
+    example("meshmq sub alerts --exec './page \"$MESHMQ_TOPIC\"'", "run a command for each"),
 ];
 
 const REQ: &[Example] = &[
