@@ -55,7 +55,14 @@ fn it_holds_and_leaves_nothing() {
     let user = User::new();
     let demo = demo(&user).end();
     assert_eq!(demo.code, Some(0), "{}\n{}", demo.stdout, demo.stderr);
-    for words in ["2 text files", "is killed (SIGKILL, pid ", "has joined the mesh, node ", "attempt 2", "It holds: "] {
+    for words in [
+        "2 text files",
+        "is killed (SIGKILL, pid ",
+        "has joined the mesh, node ",
+        "attempt 2",
+        "3 workers: 3 of them know the last count of each",
+        "It holds: ",
+    ] {
         assert!(demo.stdout.contains(words), "{words:?} is not in\n{}", demo.stdout);
     }
     assert!(!demo.stdout.contains('\x1b'), "no colours in a pipe");

@@ -3,9 +3,13 @@
 //! This process pushes pieces of text and pulls the results; each worker is a process that pulls pieces and pushes
 //! results. A worker acknowledges a piece only once its result has been acknowledged here. So a killed worker's pieces go
 //! to others, and a result can come twice, never not at all: results are told apart by the number of their piece.
+//!
+//! Meanwhile this process publishes how often the most frequent words were found, and in the end it asks each worker what
+//! it has heard of that: in `news`.
 
 mod board;
 mod crew;
+mod news;
 mod plan;
 mod show;
 mod tally;
@@ -30,6 +34,7 @@ use crate::output::{Tone, counted};
 use crate::signals::Signals;
 use board::Board;
 use crew::{Crew, WORKER};
+use news::Teller;
 use plan::Plan;
 use show::Show;
 use tally::{Tally, ranges};
@@ -48,6 +53,8 @@ const JOINING: Duration = Duration::from_secs(10);
 const COUNTING: Duration = Duration::from_secs(60);
 /// How often the demo says who has counted what.
 const TOLD: Duration = Duration::from_secs(1);
+/// How often it publishes how often words were found.
+const PUBLISHED: Duration = Duration::from_millis(250);
 /// How often it shows that in a picture; also how soon the picture fits a terminal whose size has changed.
 const DRAWN: Duration = Duration::from_millis(100);
 
@@ -90,10 +97,12 @@ async fn story(args: &DemoArgs, plan: &Plan, crew: &mut Crew, show: &mut Show) -
         .await?;
     let push = node.push(PIECES).bound(PUSHED.0, PUSHED.1).await?;
     let counts = node.pull(COUNTS).await?;
+    let teller = Teller::open(&node, plan).await?;
     show.go_live(telling::title(&args.folder));
     crew.say = show.say();
     let mut demo = Demo {
         counts: &counts,
+        teller,
         crew,
         show,
         tally: Tally::new(plan.pieces()),
@@ -122,12 +131,15 @@ async fn story(args: &DemoArgs, plan: &Plan, crew: &mut Crew, show: &mut Show) -
         .await
         .map_err(|_| Exit::TimedOut.because(format!("the mesh has not counted everything in {COUNTING:?}")))??;
     demo.tell();
+    let living = demo.crew.members.iter().filter(|member| member.killed.is_none()).count();
+    let asked = demo.teller.ask(demo.tally.words(), living).await?;
     demo.show.settle();
     let outcome = Outcome {
         found: demo.tally.words(),
         in_hand: demo.killed.as_ref().map(|(_, in_hand)| in_hand),
         moved: &demo.moved,
         twice: demo.tally.twice,
+        asked,
     };
     telling::conclude(plan, &outcome, demo.show);
     Ok(if outcome.holds(&plan.expected()) { Exit::Ok } else { Exit::Failed })
@@ -136,6 +148,7 @@ async fn story(args: &DemoArgs, plan: &Plan, crew: &mut Crew, show: &mut Show) -
 /// The demo while it runs.
 struct Demo<'a> {
     counts: &'a Pull,
+    teller: Teller,
     crew: &'a mut Crew,
     show: &'a mut Show,
     tally: Tally<NodeId>,
@@ -183,10 +196,13 @@ impl Demo<'_> {
         let mut told = interval(if self.show.is_live() { DRAWN } else { TOLD });
         told.set_missed_tick_behavior(MissedTickBehavior::Delay);
         told.reset();
+        let mut published = interval(PUBLISHED);
+        published.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 _ = told.tick() => self.tell(),
+                _ = published.tick() => self.teller.tell(self.tally.words()).await?,
                 delivery = self.counts.recv() => {
                     if let Some(worker) = self.hear(delivery?)? && self.is_time_to_kill() {
                         self.kill(worker).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::news::Asked;
 use super::plan::Plan;
 use super::show::Show;
 use super::text::{Counts, total};
@@ -54,12 +55,14 @@ pub(super) struct Outcome<'a> {
     pub(super) moved: &'a BTreeSet<u32>,
     /// Results that came twice.
     pub(super) twice: u32,
+    /// What the workers know of what was published.
+    pub(super) asked: Asked,
 }
 
 impl Outcome<'_> {
     /// Whether the demo has shown what it set out to show.
     pub(super) fn holds(&self, expected: &Counts) -> bool {
-        self.found == expected && self.in_hand.is_some()
+        self.found == expected && self.in_hand.is_some() && self.asked.right == self.asked.workers
     }
 
     fn verdict(&self, expected: &Counts) -> (Tone, &'static str) {
@@ -67,6 +70,9 @@ impl Outcome<'_> {
             () if self.found != expected => (Tone::Bad, "It does not hold: the two counts differ."),
             () if self.in_hand.is_none() => {
                 (Tone::Bad, "It shows nothing: all was counted before a worker could be killed.")
+            }
+            () if self.asked.right != self.asked.workers => {
+                (Tone::Bad, "It does not hold: a worker has not heard what was published last.")
             }
             () => (
                 Tone::Good,
@@ -87,6 +93,13 @@ pub(super) fn conclude(plan: &Plan, outcome: &Outcome<'_>, show: &mut Show) {
     show.row("moved", format_args!("{moved} went to another worker, {begun} of them begun by the killed one"));
     let twice = if outcome.twice == 0 { "none".to_owned() } else { grouped(outcome.twice.into()) };
     show.row("results", format_args!("each counts once, by the number of its piece; {twice} came twice"));
+    let Asked { workers, right, words, published } = outcome.asked;
+    let counts = counted(published.into(), "count");
+    show.row("published", format_args!("{counts} of {} on the way", counted(words as u64, "frequent word")));
+    show.row(
+        "asked",
+        format_args!("{}: {right} of them know the last count of each", counted(workers as u64, "worker")),
+    );
     show.gap();
     let (tone, verdict) = outcome.verdict(&expected);
     show.line(tone, verdict);
@@ -112,15 +125,17 @@ mod tests {
     fn it_holds_only_with_equal_counts_and_a_killed_worker() {
         let words = |count| Counts::from([("word".to_owned(), count)]);
         let (pieces, expected) = (BTreeSet::from([1]), words(2));
-        let outcome = |found, in_hand| Outcome { found, in_hand, moved: &pieces, twice: 0 };
+        let asked = |right| Asked { workers: 3, right, words: 8, published: 80 };
+        let outcome = |found, in_hand, right| Outcome { found, in_hand, moved: &pieces, twice: 0, asked: asked(right) };
         let (equal, less) = (words(2), words(1));
-        for (found, in_hand, holds, word) in [
-            (&equal, Some(&pieces), true, "It holds"),
-            (&equal, None, false, "shows nothing"),
-            (&less, Some(&pieces), false, "counts differ"),
-            (&less, None, false, "counts differ"),
+        for (found, in_hand, right, holds, word) in [
+            (&equal, Some(&pieces), 3, true, "It holds"),
+            (&equal, Some(&pieces), 2, false, "has not heard"),
+            (&equal, None, 3, false, "shows nothing"),
+            (&less, Some(&pieces), 3, false, "counts differ"),
+            (&less, None, 3, false, "counts differ"),
         ] {
-            let outcome = outcome(found, in_hand);
+            let outcome = outcome(found, in_hand, right);
             assert_eq!(outcome.holds(&expected), holds);
             assert!(outcome.verdict(&expected).1.contains(word), "{outcome:?}");
         }

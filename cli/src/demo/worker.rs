@@ -8,6 +8,7 @@ use anyhow::Context;
 use meshmq::{Node, Push};
 
 use super::crew::remove;
+use super::news::Listener;
 use super::task::{COUNTS, PIECES, Piece, Report, Start};
 use super::text::{Counts, add, count};
 use super::{LOOPBACK, MESH};
@@ -29,15 +30,23 @@ pub(crate) async fn work() -> anyhow::Result<()> {
         .linger(Duration::ZERO)
         .await?;
     let counts = node.push(COUNTS).await?;
+    let listener = Listener::open(&node).await?;
     counts.send(Report::Here { name: start.name }.encode()).handled().await?;
     let pieces = node.pull(PIECES).prefetch(PREFETCH).await?;
-    while let Ok(delivery) = pieces.recv().await {
-        let (piece, text) = Piece::decode(&delivery)?;
-        report(&piece, text, delivery.attempt(), &counts).await?;
-        // Only now: killed any earlier, this process leaves the piece to another one.
-        delivery.ack();
+    let counting = async {
+        while let Ok(delivery) = pieces.recv().await {
+            let (piece, text) = Piece::decode(&delivery)?;
+            report(&piece, text, delivery.attempt(), &counts).await?;
+            // Only now: killed any earlier, this process leaves the piece to another one.
+            delivery.ack();
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        end = counting => end,
+        end = listener.answer() => end,
     }
-    Ok(())
 }
 
 /// Counts a piece, and waits until its result has been taken over.
