@@ -86,7 +86,7 @@ impl<D, T> Deref for Received<D, T> {
 #[non_exhaustive]
 pub struct Undecodable<D> {
     /// What was received.
-    pub raw: D,
+    pub raw: Box<D>,
     /// The name of the type that was expected.
     pub name: &'static str,
     /// The version of it.
@@ -158,7 +158,7 @@ where
         Ok(value) => Ok(Received { value, raw }),
         Err(codec::Fault { at, why }) => {
             let len = raw.bytes().len();
-            Err(Undecodable { raw, name: T::NAME, version: T::VERSION, at, len, why })
+            Err(Undecodable { raw: Box::new(raw), name: T::NAME, version: T::VERSION, at, len, why })
         }
     }
 }
