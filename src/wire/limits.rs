@@ -23,6 +23,8 @@ pub(crate) const MAX_TOPIC: usize = 255;
 pub(crate) const MAX_TOPIC_PARTS: usize = 32;
 /// Most patterns that a subscriber may have at a time.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 10_000;
+/// Most patterns that all subscribers of one node have at a publisher.
+pub(crate) const MAX_SUBSCRIPTIONS_OF_NODE: usize = 100_000;
 /// Longest reason of a rejected message, a refusal or a goodbye, in bytes.
 pub(crate) const MAX_REASON: usize = 1024;
 

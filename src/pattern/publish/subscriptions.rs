@@ -1,13 +1,14 @@
 //! Who wants what? What a subscriber says of that takes effect in one step, together with what is retained for it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::stream::{Room, Stream};
 use super::{Publisher, Who};
+use crate::id::NodeId;
 use crate::pattern::push::LaneKey;
 use crate::pattern::topics::Place;
 use crate::wire::Violation;
-use crate::wire::limits::MAX_SUBSCRIPTIONS;
+use crate::wire::limits::{MAX_SUBSCRIPTIONS, MAX_SUBSCRIPTIONS_OF_NODE};
 use crate::wire::subscription::{self, Change};
 
 /// Most changes of one version, in all its parts: each pattern removed, and as many added.
@@ -125,32 +126,52 @@ impl Publisher {
     /// behind that, and nothing twice.
     fn change(&mut self, place: Place, partial: Partial) -> Result<(), Violation> {
         let Partial { whole, changes, .. } = partial;
-        let Some(old) = self.stream(place).map(|stream| &stream.patterns) else { return Ok(()) };
-        let mut wanted = if whole { BTreeSet::new() } else { old.clone() };
+        let Some(Stream { who, patterns: old, .. }) = self.stream(place) else { return Ok(()) };
+        // The work is that of the changes, however many patterns there are: whoever floods changes pays for each.
+        let mut told = BTreeMap::new();
         for (add, pattern) in changes {
-            let changed = if add { wanted.insert(pattern) } else { wanted.remove(&pattern) };
-            if whole && !(add && changed) {
+            let before = told.insert(pattern, add);
+            if whole && !(add && before.is_none()) {
                 return Err(Violation("a whole set of patterns removes some, or names one twice"));
             }
         }
-        if wanted.len() > MAX_SUBSCRIPTIONS {
+        let mut removed: Vec<Box<str>> = match whole {
+            true => old.iter().filter(|pattern| !told.contains_key(*pattern)).cloned().collect(),
+            false => Vec::new(),
+        };
+        let mut added: Vec<Box<str>> = Vec::new();
+        for (pattern, add) in told {
+            match (add, old.contains(&pattern)) {
+                (true, false) => added.push(pattern),
+                (false, true) => removed.push(pattern),
+                _ => {}
+            }
+        }
+        let of_others = self.patterns_of(who.node) - old.len();
+        let wanted = old.len() + added.len() - removed.len();
+        if wanted > MAX_SUBSCRIPTIONS || !added.is_empty() && of_others + wanted > MAX_SUBSCRIPTIONS_OF_NODE {
             return Err(TOO_MANY);
         }
-        let added: Vec<Box<str>> = wanted.difference(old).cloned().collect();
-        let removed: Vec<Box<str>> = old.difference(&wanted).cloned().collect();
         if self.retained.wants() {
             self.give_retained(place, &added);
         }
         // Its policy may have given it up for what is retained.
         let Some(stream) = &mut self.streams[place as usize] else { return Ok(()) };
-        stream.patterns = wanted;
         for pattern in &removed {
+            stream.patterns.remove(pattern);
             self.topics.remove(pattern, place);
         }
-        for pattern in &added {
-            self.topics.add(pattern, place);
+        for pattern in added {
+            self.topics.add(&pattern, place);
+            stream.patterns.insert(pattern);
         }
         Ok(())
+    }
+
+    /// How many patterns all subscribers of a node have.
+    fn patterns_of(&self, node: NodeId) -> usize {
+        let theirs = self.places.range(Who { node, epoch: 0 }..=Who { node, epoch: u64::MAX });
+        theirs.filter_map(|(_, place)| self.stream(*place)).map(|stream| stream.patterns.len()).sum()
     }
 
     /// What is retained and matches one of the patterns, unless a pattern that it had before has brought it.

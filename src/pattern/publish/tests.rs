@@ -12,7 +12,7 @@ use crate::pattern::publish::lanes::Next;
 use crate::wire::Violation;
 use crate::wire::control::{Level, OpenLane, SocketKind};
 use crate::wire::frame::{self, Payload, to_receiver, to_sender};
-use crate::wire::limits::MAX_SUBSCRIPTIONS;
+use crate::wire::limits::{MAX_SUBSCRIPTIONS, MAX_SUBSCRIPTIONS_OF_NODE};
 use crate::wire::subscription::{self, Change};
 
 const ROOM: Amount = Amount { messages: 1000, bytes: 1 << 20 };
@@ -297,4 +297,37 @@ fn messages_that_are_few_among_many_pin_no_block_of_others() {
     // 200 messages of some 1,010 bytes, and 1,000 of them.
     assert!(pinned[0] < 2 * 210_000 + (256 << 10), "{pinned:?}");
     assert!(pinned[1] < 2 * 1_100_000 + (256 << 10), "{pinned:?}");
+}
+
+#[test]
+fn all_subscribers_of_a_node_have_a_bounded_number_of_patterns() {
+    let mut publisher = publisher(Policy::DropOldest, 10);
+    let names: Vec<_> = (0..MAX_SUBSCRIPTIONS).map(|nth| format!("t{nth}")).collect();
+    let all: Vec<_> = names.iter().map(|name| (true, name.as_str())).collect();
+    for nth in 0..(MAX_SUBSCRIPTIONS_OF_NODE / MAX_SUBSCRIPTIONS) as u64 {
+        let lane = Subscriber::new(&mut publisher, 1);
+        lane.subscribe(&mut publisher, 1, Some((nth, None)), true, &all).unwrap();
+        assert!(lane.subscribe(&mut publisher, 2, None, false, &[(true, "one.more")]).is_err(), "its own are enough");
+    }
+    let one_more = |publisher: &mut Publisher, node| {
+        Subscriber::new(publisher, node).subscribe(publisher, 1, Some((99, None)), true, &[(true, "a")])
+    };
+    assert!(one_more(&mut publisher, 1).is_err());
+    assert!(one_more(&mut publisher, 2).is_ok(), "others are not affected");
+}
+
+#[test]
+fn a_change_costs_no_more_where_there_are_many_patterns() {
+    let mut publisher = publisher(Policy::DropOldest, 10);
+    let names: Vec<_> = (1..MAX_SUBSCRIPTIONS).map(|nth| format!("t{nth}")).collect();
+    let all: Vec<_> = names.iter().map(|name| (true, name.as_str())).collect();
+    let lane = Subscriber::new(&mut publisher, 1);
+    lane.subscribe(&mut publisher, 1, Some((1, None)), true, &all).unwrap();
+    let start = std::time::Instant::now();
+    for version in 2..20_000 {
+        lane.subscribe(&mut publisher, version, None, false, &[(version % 2 == 0, "once.more")]).unwrap();
+    }
+    // A look at all of them each time takes a minute.
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(publisher.figures().patterns, MAX_SUBSCRIPTIONS as u64 - 1);
 }
