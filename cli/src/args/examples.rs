@@ -45,14 +45,12 @@ const fn example(line: &'static str, does: &'static str) -> Example {
 }
 
 const MESHMQ: &[Example] = &[
-    example("meshmq pull jobs", "print messages as they come; start as many of these as you like"),
+    example("meshmq pull jobs", "print messages; start as many as you like"),
     example("seq 1000 | meshmq push jobs", "send a thousand; ends when all are handled"),
-    example("meshmq pull jobs --exec ./resize", "run a command for each"),
     example("tail -f log | meshmq pub logs --topic app.web", "to everybody who wants it"),
     example("meshmq sub logs 'app.*' | jq", "who wants it"),
     example("meshmq rep upper --exec 'tr a-z A-Z'", "answer requests"),
     example("meshmq req upper hello", "ask one"),
-    example("meshmq ls --watch", "see what the mesh does"),
     example("meshmq demo", "see it work"),
 ];
 
