@@ -62,6 +62,38 @@ fn the_whole_mesh_is_shown() {
 }
 
 #[test]
+fn sockets_of_every_kind_are_shown() {
+    let user = User::new();
+    let mut processes = [
+        (&["push", "jobs"][..], "node "),
+        (&["pull", "jobs"], "node "),
+        (&["pub", "news", "--wait-subscribers", "1"], "node "),
+        (&["sub", "news"], "subscribed to "),
+        (&["rep", "upper", "--exec", "exec tail -f /dev/null"], "answers on channel "),
+        (&["req", "upper", "hello", "--timeout", "5m"], "node "),
+    ]
+    .map(|(args, words)| {
+        let mut process = Process::start(user.meshmq(args).arg("-v"));
+        process.says(words);
+        process
+    });
+    processes[5].says("waiting for an answer on channel \"upper\"");
+    let ended = run(&mut user.meshmq(&["ls"]), "");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let (_, table) = ended.stdout.split_once("\nCHANNEL").unwrap();
+    let rows = table.split("\n\n").next().unwrap().lines().skip(1);
+    // A channel is named in its first row alone.
+    let words: Vec<Vec<&str>> = rows.map(|row| row.split_whitespace().take(2).collect()).collect();
+    for expected in [["jobs", "push"], ["news", "publisher"], ["upper", "requester"]] {
+        assert!(words.iter().any(|row| row[..] == expected), "{expected:?}: {}", ended.stdout);
+    }
+    for kind in ["pull", "subscriber", "replier"] {
+        assert!(words.iter().any(|row| row[0] == kind), "{kind}: {}", ended.stdout);
+    }
+    assert!(!ended.stdout.contains("TYPE"), "none says one: {}", ended.stdout);
+}
+
+#[test]
 fn who_does_not_answer_is_shown_as_such() {
     let user = User::new();
     let (_pusher, puller) = mesh(&user);
