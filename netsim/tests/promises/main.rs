@@ -4,6 +4,7 @@
 
 mod crew;
 mod failures;
+mod news;
 mod requests;
 mod silence;
 
