@@ -238,6 +238,7 @@ fn a_request_is_in_one_trace_on_both_ends() {
         let (asking, answering) = (place.builder().await.unwrap(), place.builder().await.unwrap());
         let requester = asking.requester("asked").await.unwrap();
         let replier = answering.replier("asked").await.unwrap();
+        requester.wait_for_repliers(1).await.unwrap();
         let handle = async |request: meshmq::Message| {
             tracing::info!("in the handler");
             if &request[..] == b"fail" { Err("no") } else { Ok("yes") }
