@@ -77,8 +77,8 @@ fn a_command_that_fails_fails_the_request() {
 #[test]
 fn a_command_ends_when_nobody_waits_for_it() {
     let user = User::new();
-    // The shell waits for another process: both have to go.
-    let command = "tail -f /dev/null & echo $$ $! > pids; wait";
+    // The shell waits for another process: both have to go. Neither would notice that nobody reads what it prints.
+    let command = "tail -f /dev/null > /dev/null & echo $$ $! > pids; wait";
     for how in ["deadline", "interrupt", "kill"] {
         let mut rep = rep(&user, &["slow", "--exec", command]);
         assert!(user.shell("rm -f pids; mkfifo pids").status().unwrap().success());
