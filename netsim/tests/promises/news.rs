@@ -117,7 +117,7 @@ async fn subscribe(sim: Sim, host: Host, known: Shared) {
         };
         let Ok(news) = news else { break };
         if let Err(wrong) = look_at(&news, parity, &mut next) {
-            known.lock().unwrap().wrong.get_or_insert(format!("{}: {wrong}", host.name()));
+            known.lock().unwrap().wrong.get_or_insert_with(|| format!("{}: {wrong}", host.name()));
         }
         let number = number(&news);
         let mut known = known.lock().unwrap();
