@@ -507,9 +507,10 @@ fn a_request_that_is_dropped_leaves_nothing_wherever_it_has_come_to() {
 fn asking_all_sends_nothing_until_it_is_ready() {
     run(async {
         let place = Place::new();
-        let node = place.builder().await.unwrap();
+        // It looks for somebody who does not answer, and is not settled meanwhile.
+        let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let node = place.builder().peer(&nobody.local_addr().unwrap().to_string()).await.unwrap();
         let requester = node.requester("work").await.unwrap();
-        // The node is not settled yet.
         let mut asking = Box::pin(requester.request_all("x").into_future());
         waits(&mut asking);
         drop(asking);
