@@ -99,9 +99,16 @@ impl Endpoint {
             other => failed(other.to_string()),
         })?;
         let connection = env.timeout(time, connecting).await.ok_or(DialError::Silent { address, time })?;
-        let connection = connection.map_err(|error| {
-            let LinkLost { why, refused, .. } = error.into();
-            DialError::Failed { address, why, refused }
+        let connection = connection.map_err(|error| match error {
+            quinn::ConnectionError::ConnectionClosed(close)
+                if close.error_code == quinn_proto::TransportErrorCode::CONNECTION_REFUSED =>
+            {
+                DialError::Leaving { address }
+            }
+            error => {
+                let LinkLost { why, refused, .. } = error.into();
+                DialError::Failed { address, why, refused }
+            }
         })?;
         Connection::new(connection, true, closing).map_err(failed)
     }
@@ -217,6 +224,9 @@ pub(crate) enum DialError {
     /// Nothing answered, or not in time.
     #[error("{address} did not answer within {time:?}")]
     Silent { address: SocketAddr, time: Duration },
+    /// Somebody is there and takes in nobody any more: a node that is about to be gone.
+    #[error("{address} is leaving")]
+    Leaving { address: SocketAddr },
     /// The handshake failed, or could not begin; `refused`: because of a certificate.
     #[error("{address}: {why}")]
     Failed { address: SocketAddr, why: String, refused: bool },

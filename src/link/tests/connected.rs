@@ -49,6 +49,15 @@ async fn a_silent_address_is_given_up() {
 }
 
 #[tokio::test]
+async fn who_is_leaving_is_not_taken_for_a_stranger() {
+    let key = MeshKey::generate().unwrap();
+    let (one, two) = (Site::open(&key), Site::open(&key));
+    two.endpoint.close(CloseCode::Done, "", Duration::ZERO).await;
+    let error = one.endpoint.dial(two.address()).await.err().unwrap();
+    assert!(matches!(error, DialError::Leaving { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named_with_the_remedy() {
     let key = MeshKey::generate().unwrap();
     let first = Site::open(&key);
