@@ -466,7 +466,8 @@ fn a_request_that_is_dropped_before_it_is_awaited_is_not_sent() {
 #[test]
 fn a_request_that_is_dropped_leaves_nothing_wherever_it_has_come_to() {
     run(async {
-        let node = Node::isolated().await.unwrap();
+        // On this thread: it does nothing between two polls here.
+        let node = Place::new().builder().without_local().on_current_runtime().await.unwrap();
         let (requester, replier) = exchange(&node, 10).await;
         let figures = || (requester.metrics(), replier.metrics());
         // Not taken by the lane's writer, which has had no turn.
