@@ -100,7 +100,7 @@ impl Endpoint {
         })?;
         let connection = env.timeout(time, connecting).await.ok_or(DialError::Silent { address, time })?;
         let connection = connection.map_err(|error| match error {
-            quinn::ConnectionError::ConnectionClosed(close)
+            ConnectionError::ConnectionClosed(close)
                 if close.error_code == quinn_proto::TransportErrorCode::CONNECTION_REFUSED =>
             {
                 DialError::Leaving { address }
