@@ -104,7 +104,7 @@ impl Peer {
 
     /// Some source is in touch with its process, on this host.
     pub(super) fn is_near(&self) -> bool {
-        let known = |hint: &Hint| hint.incarnation.is_some() && hint.addresses.iter().all(|at| at.ip().is_loopback());
+        let known = |hint: &Hint| hint.incarnation.is_some() && is_on_loopback(&hint.addresses);
         self.hints.values().any(known)
     }
 
@@ -140,6 +140,10 @@ impl Peer {
         addresses.truncate(MAX_ADDRESSES);
         addresses
     }
+}
+
+fn is_on_loopback(addresses: &[SocketAddr]) -> bool {
+    addresses.iter().all(|at| at.ip().is_loopback())
 }
 
 impl State {
@@ -289,6 +293,13 @@ impl Hall {
             return;
         }
         addresses.truncate(MAX_ADDRESSES);
+        if let Some(life) = incarnation
+            && is_on_loopback(&addresses)
+        {
+            // The source is in touch with the process on this host that is the node now. Who it was before is dead, though
+            // no source need have told of that life; its links would be taken for alive for seconds.
+            self.end_connections(state, now, node, |incarnation| incarnation != life);
+        }
         let linked = state.is_connected(node);
         let found_by = state.sources.get(source).map(|looking| looking.name);
         let peer = state.peer(self.id, node, now);
@@ -321,17 +332,20 @@ impl Hall {
             peer.gone(now);
             peer.hints = hints;
         }
-        let dead: Vec<_> = state
-            .connections
-            .iter()
-            .filter(|(_, connected)| connected.peer == node)
-            .filter(|(_, connected)| connected.session.peer().is_some_and(|hello| hello.incarnation == incarnation))
+        self.end_connections(state, now, node, |life| life == incarnation);
+        let _ = state.doubts.send(node);
+    }
+
+    /// Closes the connections with the lives of a node that have ended.
+    fn end_connections(&self, state: &mut State, now: Instant, node: NodeId, has_ended: impl Fn(u64) -> bool) {
+        let of_node = state.connections.iter().filter(|(_, connected)| connected.peer == node);
+        let dead: Vec<_> = of_node
+            .filter(|(_, connected)| connected.session.peer().is_some_and(|hello| has_ended(hello.incarnation)))
             .map(|(id, _)| *id)
             .collect();
         for connection in dead {
             self.end_connection(state, now, connection, CloseCode::Done, "its process has ended");
         }
-        let _ = state.doubts.send(node);
     }
 
     /// What was tried, and what to do, for whoever wonders why nobody is there.
