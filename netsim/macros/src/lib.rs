@@ -12,7 +12,7 @@ use proc_macro::TokenStream;
 /// |---|---|
 /// | `seeds = 100`, `seeds = 5..20` | 10 seeds, from 0 |
 /// | `time_limit = 60.s()`: the longest that a run may take, in virtual time | an hour |
-/// | `meets = ["a worker has died"]`: what all runs together have to meet, as `sometimes!` marks it | nothing |
+/// | `meets = ["a worker has died"]`: what all runs together have to meet, as `sometimes!` marks it; of seeds that are not the test's own only if they are ten times as many | nothing |
 /// | `again = false`: the first seed is not run a second time to see that it is the same again | `true` |
 /// | `whole_log = true`: the trace keeps its whole log, for a scenario that reads it | its last 64 lines |
 ///

@@ -19,6 +19,20 @@ fn the_environment_says_which_seeds() {
 }
 
 #[test]
+fn a_few_seeds_of_others_need_not_meet_what_the_own_ones_do() {
+    let enough = |variables: &[(&str, &str)]| wanted(variables).unwrap().is_enough(&(5..20));
+    assert!(enough(&[]));
+    assert!(!enough(&[("NETSIM_SEED", "7")]));
+    assert!(enough(&[("NETSIM_SEEDS", "15")]), "the same");
+    assert!(!enough(&[("NETSIM_SEEDS", "14")]));
+    assert!(enough(&[("NETSIM_SEEDS", "3..20")]), "the same among others");
+    assert!(!enough(&[("NETSIM_SEEDS", "20..169")]));
+    assert!(enough(&[("NETSIM_SEEDS", "20..170")]), "ten times as many");
+    assert!(!enough(&[("NETSIM_FRESH", "1")]), "so many would miss it now and then");
+    assert!(enough(&[("NETSIM_FRESH", "1"), ("NETSIM_SEEDS", "150")]));
+}
+
+#[test]
 fn what_the_environment_says_wrongly_is_told() {
     let wrong = |variables: &[(&str, &str)]| wanted(variables).unwrap_err();
     assert_eq!(wrong(&[("NETSIM_SEED", "seven")]), "NETSIM_SEED is a number, not `seven`");

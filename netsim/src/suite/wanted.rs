@@ -64,6 +64,15 @@ impl Wanted {
         }
     }
 
+    /// Whether these seeds have to meet all that the test's own ones are known to meet. Others meet it by chance: a few may
+    /// well not, and many times as many do.
+    pub(super) fn is_enough(&self, own: &Range<u64>) -> bool {
+        let count = |seeds: &Range<u64>| seeds.end.saturating_sub(seeds.start);
+        let seeds = self.seeds(own.clone());
+        let has_own = seeds.start <= own.start && seeds.end >= own.end;
+        has_own || count(&seeds) >= count(own).saturating_mul(BY_CHANCE)
+    }
+
     /// Says which seeds nobody has chosen. Past the capture of a test's output: it is to be seen in passing.
     pub(super) fn tell(&self, test: &str, seeds: &Range<u64>) {
         if let Self::Fresh(..) = self {
@@ -95,6 +104,10 @@ pub fn fresh_seeds(count: u64) -> Range<u64> {
     wanted.tell(std::thread::current().name().unwrap_or("a test"), &seeds);
     seeds
 }
+
+/// How many times as many seeds as a test's own meet what those do: where one of ten own ones does, a hundred others miss
+/// it once in forty thousand runs.
+const BY_CHANCE: u64 = 10;
 
 /// A number that nobody has chosen, short enough to be typed.
 fn fresh() -> u64 {
