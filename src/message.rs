@@ -148,8 +148,9 @@ impl Message {
         }
     }
 
-    /// `false` is a guarantee that no application had been handed this message when it was sent here; `true` is a hint that
-    /// one may. (A worker that was given up and has not heard of that may be handed it after the next one was.)
+    /// `false` is a guarantee that no application has been handed this message before; `true` is a hint that one may have.
+    /// So a worker that was given up by its pusher and does not know it yet, as it was stopped or cut off, is told `true` of
+    /// what still waits there. What is left is the moment that the word of it is under way.
     pub fn redelivered(&self) -> bool {
         match &self.0 {
             Source::Batch(batch, index) => batch.mark(*index).redelivered,

@@ -5,38 +5,60 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use quinn_proto::RttEstimator;
 
-/// Set once the connection is to be closed.
+/// What a connection and its congestion control tell each other.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Closing(Arc<AtomicBool>);
+pub(super) struct Traffic(Arc<Told>);
 
-impl Closing {
+#[derive(Debug, Default)]
+struct Told {
+    /// The connection is to be closed.
+    closing: AtomicBool,
+    /// When the last of the packets was sent that were acknowledged.
+    acked: Mutex<Option<Instant>>,
+}
+
+impl Traffic {
     /// Nothing holds back what is sent from now on. Only for what comes right before a close: nothing else is sent then.
-    pub(super) fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    pub(super) fn close(&self) {
+        self.0.closing.store(true, Ordering::Relaxed);
     }
 
-    fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    fn is_closing(&self) -> bool {
+        self.0.closing.load(Ordering::Relaxed)
+    }
+
+    /// When the last of the packets was sent that the peer has acknowledged.
+    pub(super) fn acked(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    fn was_acked(&self, sent: Instant) {
+        let mut acked = self.lock();
+        *acked = (*acked).max(Some(sent));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.acked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// CUBIC, until the connection is closing.
 pub(super) struct UntilClosing {
     pub(super) cubic: Arc<CubicConfig>,
-    pub(super) closing: Closing,
+    pub(super) traffic: Traffic,
 }
 
 impl ControllerFactory for UntilClosing {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
         let cubic = self.cubic.clone().build(now, current_mtu);
-        Box::new(Window { cubic, closing: self.closing.clone() })
+        Box::new(Window { cubic, traffic: self.traffic.clone() })
     }
 }
 
@@ -48,7 +70,7 @@ impl fmt::Debug for UntilClosing {
 
 struct Window {
     cubic: Box<dyn Controller>,
-    closing: Closing,
+    traffic: Traffic,
 }
 
 impl Controller for Window {
@@ -57,6 +79,7 @@ impl Controller for Window {
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
+        self.traffic.was_acked(sent);
         self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
@@ -74,7 +97,7 @@ impl Controller for Window {
 
     /// So large a window is not paced either.
     fn window(&self) -> u64 {
-        if self.closing.has_begun() { u64::MAX } else { self.cubic.window() }
+        if self.traffic.is_closing() { u64::MAX } else { self.cubic.window() }
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -82,7 +105,7 @@ impl Controller for Window {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { cubic: self.cubic.clone_box(), closing: self.closing.clone() })
+        Box::new(Self { cubic: self.cubic.clone_box(), traffic: self.traffic.clone() })
     }
 
     fn initial_window(&self) -> u64 {

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 
 use super::close::{CloseCode, LinkLost};
-use super::congestion::Closing;
+use super::congestion::Traffic;
 use super::lane::LaneStream;
 use super::transport::LINK_WINDOW;
 use crate::id::NodeId;
@@ -24,18 +24,18 @@ pub(crate) struct Connection {
     quinn: quinn::Connection,
     member: Arc<Member>,
     dialled: bool,
-    closing: Closing,
+    traffic: Traffic,
 }
 
 impl Connection {
     /// # Errors
     /// The certificate, which the mesh has signed, is not one of meshmq's; the connection is closed.
-    pub(super) fn new(quinn: quinn::Connection, dialled: bool, closing: Closing) -> Result<Self, String> {
+    pub(super) fn new(quinn: quinn::Connection, dialled: bool, traffic: Traffic) -> Result<Self, String> {
         let chain = quinn.peer_identity().and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
         match trust::member(&chain.unwrap_or_default()) {
-            Ok(member) => Ok(Self { quinn, member: Arc::new(member), dialled, closing }),
+            Ok(member) => Ok(Self { quinn, member: Arc::new(member), dialled, traffic }),
             Err(error) => {
-                closing.begin();
+                traffic.close();
                 quinn.close(CloseCode::Refused.number(), b"certificate");
                 Err(error.to_string())
             }
@@ -94,6 +94,11 @@ impl Connection {
         rx.acks + rx.stream + rx.ping + rx.max_data + rx.max_stream_data + rare.iter().sum::<u64>()
     }
 
+    /// When the last of the packets was sent that the peer is known to have received; of those that it had to acknowledge.
+    pub(crate) fn acked(&self) -> Option<Instant> {
+        self.traffic.acked()
+    }
+
     /// The control stream; asked for once. It is the first stream, opened by the dialler, and goes before all others.
     ///
     /// # Errors
@@ -147,7 +152,7 @@ impl Connection {
     /// Closes the connection at once: what is not acknowledged yet may not arrive. The peer is told why, also where as
     /// much is under way as may be. Only the first call counts.
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
-        self.closing.begin();
+        self.traffic.close();
         self.quinn.close(code.number(), reason.as_bytes());
     }
 

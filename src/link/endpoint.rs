@@ -10,7 +10,7 @@ use quinn::{ClientConfig, ConnectError, ConnectionError, Incoming, ServerConfig}
 use tokio::sync::{Mutex, mpsc};
 
 use super::close::{CloseCode, LinkLost};
-use super::congestion::Closing;
+use super::congestion::Traffic;
 use super::connection::{Connection, plain};
 use super::handshakes::{Admission, Handshakes, Turn};
 use super::transport;
@@ -89,8 +89,8 @@ impl Endpoint {
         let failed = |why| DialError::Failed { address, why, refused: false };
         let env = &self.0.env;
         let mut config = self.0.client.clone();
-        let closing = Closing::default();
-        config.transport_config(transport::transport(env.network.largest_payload(address.ip()), &closing));
+        let traffic = Traffic::default();
+        config.transport_config(transport::transport(env.network.largest_payload(address.ip()), &traffic));
         let connecting = self.0.quinn.connect_with(config, address, SERVER_NAME).map_err(|error| match error {
             ConnectError::EndpointStopping => failed("this node is closing".into()),
             ConnectError::InvalidRemoteAddress(_) if address.is_ipv6() => {
@@ -110,7 +110,7 @@ impl Endpoint {
                 DialError::Failed { address, why, refused }
             }
         })?;
-        Connection::new(connection, true, closing).map_err(failed)
+        Connection::new(connection, true, traffic).map_err(failed)
     }
 
     /// The next connection from outside, its peer proven, or word of one that was refused. `None`: the endpoint is
@@ -168,12 +168,12 @@ impl Endpoint {
         let env = &self.0.env;
         let mut config = self.0.server.clone();
         let payload = env.network.largest_payload(plain(incoming.remote_address()).ip());
-        let closing = Closing::default();
-        config.transport_config(transport::transport(payload, &closing));
+        let traffic = Traffic::default();
+        config.transport_config(transport::transport(payload, &traffic));
         let why = |error: ConnectionError| LinkLost::from(error).why;
         let connecting = incoming.accept_with(Arc::new(config)).map_err(why)?;
         match env.timeout(ADMISSION_DEADLINE, connecting).await {
-            Some(connection) => Connection::new(connection.map_err(why)?, false, closing),
+            Some(connection) => Connection::new(connection.map_err(why)?, false, traffic),
             None => Err(format!("the handshake was not finished within {} s", ADMISSION_DEADLINE.as_secs())),
         }
     }

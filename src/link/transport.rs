@@ -12,7 +12,7 @@ use quinn::{
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::time_provider::TimeProvider;
 
-use super::congestion::{Closing, UntilClosing};
+use super::congestion::{Traffic, UntilClosing};
 use super::keys::Key;
 use crate::env::{ETHERNET_PAYLOAD, Env, Payload};
 use crate::trust::Credentials;
@@ -52,7 +52,7 @@ const COARSE_SEARCH: u16 = 16_500;
 /// Where the size is certain it is not looked for: a probe fills the connection's send buffer, which quinn keeps, so that
 /// an idle link would hold as much memory as its largest packet has. Nor does the kernel take several such packets in one
 /// call, for which quinn would make that buffer ten times as large.
-pub(super) fn transport(payload: Payload, closing: &Closing) -> Arc<TransportConfig> {
+pub(super) fn transport(payload: Payload, traffic: &Traffic) -> Arc<TransportConfig> {
     let (first, most, several_a_call) = match payload {
         Payload::Certain(size) => (size, size, false),
         Payload::AtMost(size) => (PAYLOAD_AT_FIRST, size, true),
@@ -64,7 +64,7 @@ pub(super) fn transport(payload: Payload, closing: &Closing) -> Arc<TransportCon
     }
     let mut congestion = CubicConfig::default();
     congestion.initial_window(CONGESTION_WINDOW_AT_FIRST.max(2 * u64::from(first)));
-    let congestion = UntilClosing { cubic: Arc::new(congestion), closing: closing.clone() };
+    let congestion = UntilClosing { cubic: Arc::new(congestion), traffic: traffic.clone() };
 
     let mut config = TransportConfig::default();
     config
@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn every_limit(payload: Payload, initial_mtu: &str, several_a_call: &str) {
-        let text = format!("{:?}", transport(payload, &Closing::default()));
+        let text = format!("{:?}", transport(payload, &Traffic::default()));
         let (_, limits) = text.split_once('{').unwrap();
         let expected = [
             "max_concurrent_bidi_streams: 1",

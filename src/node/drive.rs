@@ -163,12 +163,16 @@ impl Hall {
             let connected = state.connections.get(&id)?;
             (connected.carried.clone(), Self::may_await(&state, connected))
         };
+        let asks = carried.look(self.env.now(), connection.acked());
         let owed = carried.owe() || waiting.iter().any(|end| end.awaits());
         let mut state = self.lock();
         let connected = state.connections.get_mut(&id)?;
         // Its table, too: subscribers wait for it.
         let owed = owed || !connected.session.knows_sockets();
         let ending = connected.session.handle_timeout(self.env.now(), connection.received(), owed);
+        if asks {
+            connected.session.ping();
+        }
         connected.say.notify_one();
         let asked = connected.session.owes_status(self.env.now());
         drop(state);

@@ -384,6 +384,12 @@ impl Carried {
         self.lock().values().any(|end| end.owes())
     }
 
+    /// All of them look, at what the peer has acknowledged among other things. Says whether one of them wants a further word
+    /// to be sent.
+    pub(super) fn look(&self, now: Instant, acked: Option<Instant>) -> bool {
+        self.lock().values().filter(|end| end.look(now, acked)).count() > 0
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<dyn LaneEnd>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

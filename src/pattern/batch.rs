@@ -25,6 +25,8 @@ pub(crate) struct Batch {
     pub(super) claimed: AtomicU32,
     /// Not every answer is an acknowledgement.
     odd: AtomicBool,
+    /// Something of it was handed out when the sender might have given this end up.
+    doubted: AtomicBool,
     /// The lane that its answers go back over; `None`: there are none, as it was published.
     lane: Option<Arc<LaneIn>>,
     source: Source,
@@ -186,6 +188,7 @@ impl Batch {
             answers: AtomicU32::new(ARMED),
             claimed: AtomicU32::new(0),
             odd: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             lane: None,
             source,
             number,
@@ -268,10 +271,15 @@ impl Batch {
     }
 
     pub(crate) fn mark(&self, index: u32) -> Mark {
-        self.rare
-            .marks
-            .binary_search_by_key(&index, |(at, _)| *at)
-            .map_or(Mark::FIRST, |found| self.rare.marks[found].1)
+        let found = self.rare.marks.binary_search_by_key(&index, |(at, _)| *at);
+        let mark = found.map_or(Mark::FIRST, |found| self.rare.marks[found].1);
+        Mark { redelivered: mark.redelivered || self.doubted.load(Relaxed), ..mark }
+    }
+
+    /// Something of it is handed out of which it is not certain that nobody else has been handed it.
+    #[cold]
+    pub(super) fn doubt(&self) {
+        self.doubted.store(true, Relaxed);
     }
 
     /// The application's answer to one entry; each is answered once.

@@ -54,6 +54,12 @@ pub(crate) trait LaneEnd: Send + Sync + 'static {
     /// Something is owed over this lane (a message in flight, an answer not yet given): a silent peer is given up sooner.
     fn owes(&self) -> bool;
 
+    /// The link's time has come to look, as it does every 250 ms; the other end has acknowledged something that was sent at
+    /// `acked`. Says whether a further word should be sent for it to acknowledge.
+    fn look(&self, _now: Instant, _acked: Option<Instant>) -> bool {
+        false
+    }
+
     /// The lane is over, for whatever reason; called exactly once, nothing else is called afterwards.
     fn closed(&self, now: Instant);
 }

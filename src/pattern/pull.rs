@@ -5,11 +5,12 @@
 //! acknowledgement and one credit whenever it looks. Answers are state, not a queue: memory is bounded by credit.
 //!
 //! Here is what all lanes share, and what receivers claim from it. `lane` is what comes in over one lane, `answers` what
-//! goes back.
+//! goes back, `lease` tells how long what waits is new.
 
 mod answers;
 mod lane;
 mod late;
+mod lease;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::lane::PullLane;
 use self::late::{Late, LateAnswers};
+use self::lease::{Lease, Looked};
 use super::batch::{Batch, Draft, Entry, State};
 use super::lane::LanePeer;
 use super::push::{LaneKey, lock};
@@ -130,6 +132,8 @@ pub(crate) struct LaneIn {
     pub(crate) epoch: u64,
     /// The pusher wants to know what is handed out before it is.
     gated: bool,
+    /// `None`: the lane stays within the node, which gives up nobody.
+    lease: Option<Lease>,
     /// Gated: how many messages have arrived, and how many of them receivers have asked for.
     received: AtomicU64,
     asked: AtomicU64,
@@ -151,6 +155,7 @@ pub(crate) struct LaneIn {
 #[derive(Debug)]
 struct Work {
     splitter: Splitter,
+    looked: Looked,
     /// Gated: has arrived, is not heard yet.
     held: VecDeque<Draft>,
     /// Those that are not answered in full: one that hangs must not keep those behind it.
@@ -211,20 +216,21 @@ impl Inbox {
         })
     }
 
-    /// Claims the next message, if there is one.
+    /// Claims the next message, if there is one; `clock` tells the time.
     #[inline]
-    pub(crate) fn try_claim(&self) -> Result<Option<(Arc<Batch>, u32)>, Closed> {
-        self.claim(None)
+    pub(crate) fn try_claim(&self, clock: impl FnOnce() -> Instant) -> Result<Option<(Arc<Batch>, u32)>, Closed> {
+        self.claim(clock, None)
     }
 
     /// Claims the next message, or wakes the task when there may be one.
     #[inline]
     pub(crate) fn poll_claim(
         &self,
+        clock: impl FnOnce() -> Instant,
         ticket: &mut Ticket,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(Arc<Batch>, u32), Closed>> {
-        match self.claim(Some((ticket, cx.waker()))) {
+        match self.claim(clock, Some((ticket, cx.waker()))) {
             Ok(Some(claimed)) => Poll::Ready(Ok(claimed)),
             Ok(None) => Poll::Pending,
             Err(closed) => Poll::Ready(Err(closed)),
@@ -239,7 +245,11 @@ impl Inbox {
     }
 
     #[inline]
-    fn claim(&self, receiver: Option<(&mut Ticket, &Waker)>) -> Result<Option<(Arc<Batch>, u32)>, Closed> {
+    fn claim(
+        &self,
+        clock: impl FnOnce() -> Instant,
+        receiver: Option<(&mut Ticket, &Waker)>,
+    ) -> Result<Option<(Arc<Batch>, u32)>, Closed> {
         let mut queue = lock(&self.queue);
         if let Some(batch) = queue.batches.front() {
             let batch = batch.clone();
@@ -249,6 +259,11 @@ impl Inbox {
             let last = index + 1 == batch.count();
             let used_up = if last { queue.batches.pop_front() } else { None };
             drop(queue);
+            if let Some(lease) = &batch.lane().lease
+                && !lease.holds(clock())
+            {
+                batch.doubt();
+            }
             if let Some(batch) = used_up {
                 // The writer looks when a batch is used up: its answers are due.
                 batch.lane().call();

@@ -202,7 +202,9 @@ impl World {
 
     fn receive(&mut self, puller: usize) {
         let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Ok((batch, index))) = self.inboxes[puller].poll_claim(&mut self.receivers[puller], &mut cx) {
+        if let Poll::Ready(Ok((batch, index))) =
+            self.inboxes[puller].poll_claim(Instant::now, &mut self.receivers[puller], &mut cx)
+        {
             let (sequence, mark) = (batch.sequence(index), batch.mark(index));
             let before = self.handed.entry(sequence).or_default();
             // Another handing out than the first is always flagged.

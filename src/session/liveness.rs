@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::wire::limits::{IDLE_LIVENESS, IDLE_PING_INTERVAL, LIVENESS, PING_INTERVAL};
-
-/// How often an end looks at what it has received. A verdict comes at most so much later than its limit.
-const TICK: Duration = Duration::from_millis(250);
+use crate::wire::limits::{IDLE_LIVENESS, IDLE_PING_INTERVAL, LIVENESS, LIVENESS_TICK, PING_INTERVAL};
 
 /// An end that has heard nothing for a while pings; its peer's transport acknowledges that, so one end's pings tell
 /// both that the other lives, and nothing has to answer a ping.
@@ -37,11 +34,11 @@ impl Liveness {
     }
 
     pub(super) fn next_tick(&self) -> Instant {
-        self.ticked + TICK
+        self.ticked + LIVENESS_TICK
     }
 
     pub(super) fn handle_tick(&mut self, now: Instant, received: u64, owed: bool) -> Pulse {
-        let passed = now.saturating_duration_since(self.ticked).min(2 * TICK);
+        let passed = now.saturating_duration_since(self.ticked).min(2 * LIVENESS_TICK);
         self.ticked = now;
         self.silent += passed;
         self.unpinged += passed;
@@ -60,7 +57,7 @@ impl Liveness {
         // An idle verdict keeps its limit although ticks are coarse; an owed one rather never comes early.
         let (limit, interval) = match owed {
             true => (LIVENESS, PING_INTERVAL),
-            false => (IDLE_LIVENESS - TICK, IDLE_PING_INTERVAL),
+            false => (IDLE_LIVENESS - LIVENESS_TICK, IDLE_PING_INTERVAL),
         };
         if self.silent >= limit && !planted!(LivenessBlind) {
             Pulse::Silent

@@ -192,6 +192,11 @@ impl Session {
         self.liveness = Liveness::new(now);
     }
 
+    /// Sends a word, for the peer to acknowledge.
+    pub(crate) fn ping(&mut self) {
+        self.ping = self.state == State::Open;
+    }
+
     /// Tells the peer the whole table of own sockets; once, when the session is open.
     pub(crate) fn tell_all(&mut self, sockets: impl IntoIterator<Item = SocketEntry>) {
         self.told.all(sockets);

@@ -177,6 +177,7 @@ impl World {
         if self.hosts[host].life != life || !self.hosts[host].up {
             return Ok(());
         }
+        let now = self.instant();
         let Some(pull) = self.hosts[host].pull.as_mut() else { return Ok(()) };
         let Some(receiver) = pull.receivers.get_mut(nth) else { return Ok(()) };
         receiver.sleeper.runs();
@@ -184,7 +185,7 @@ impl World {
             return Ok(());
         }
         let mut cx = Context::from_waker(&receiver.sleeper.waker);
-        match pull.inbox.poll_claim(&mut receiver.ticket, &mut cx) {
+        match pull.inbox.poll_claim(|| now, &mut receiver.ticket, &mut cx) {
             Poll::Pending => {
                 receiver.waits = true;
                 if !self.calm && self.random.chance(20) {

@@ -29,8 +29,10 @@ pub(super) struct End {
     pub(super) buffer: BytesMut,
     /// Grows with what arrives.
     pub(super) received: u64,
-    /// The peer's transport will acknowledge what has arrived there.
-    pub(super) ack_due: bool,
+    /// The peer's transport will acknowledge what has arrived there, at this time.
+    pub(super) ack_due: Option<Time>,
+    /// What has arrived there by this time was acknowledged.
+    pub(super) acked: Option<Time>,
     /// The peer has said Admitted.
     pub(super) admitted: bool,
     pub(super) adopted_at: Time,
@@ -127,7 +129,8 @@ impl World {
             over: false,
             buffer: BytesMut::new(),
             received: 0,
-            ack_due: false,
+            ack_due: None,
+            acked: None,
             admitted: false,
             adopted_at: 0,
             over_at: 0,

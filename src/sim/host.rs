@@ -27,7 +27,9 @@ pub(super) struct Host {
     /// Counts its lives.
     pub(super) life: u32,
     pub(super) started: Time,
+    /// Its applications, and its node.
     pub(super) paused_until: Time,
+    pub(super) node_paused_until: Time,
     pub(super) peers: Vec<Peer>,
     pub(super) push: Option<PushSocket>,
     pub(super) pull: Option<PullSocket>,
@@ -60,6 +62,7 @@ impl Host {
             life: 0,
             started: 0,
             paused_until: 0,
+            node_paused_until: 0,
             peers: (0..count).map(|_| Peer::new(false)).collect(),
             push: None,
             pull: None,
@@ -159,7 +162,8 @@ impl World {
         let peers = (0..count).map(|peer| Peer::new(id < self.hosts[peer].id)).collect();
         let own = &mut self.hosts[host];
         (own.up, own.life, own.peers, own.started) = (true, life, peers, self.now);
-        (own.leaving, own.goodbye, own.paused_until) = (None, false, self.now);
+        (own.leaving, own.goodbye) = (None, false);
+        (own.paused_until, own.node_paused_until) = (self.now, self.now);
         self.open_push(host);
         self.open_pull(host);
         self.meet_within(host);

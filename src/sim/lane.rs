@@ -99,7 +99,8 @@ impl World {
     ) -> usize {
         let lane = self.lanes.len();
         let max_message = self.hosts[other].max_message;
-        let peer = LanePeer { node: self.hosts[other].id, socket: SocketId(their), link: 0, slots, max_message };
+        let link = connection.map_or(0, |connection| connection as u64 + 1);
+        let peer = LanePeer { node: self.hosts[other].id, socket: SocketId(their), link, slots, max_message };
         let own_max = self.hosts[host].max_message;
         let push = self.hosts[host].push.as_mut().expect("looked at");
         let open = push.opening(their);
@@ -324,10 +325,11 @@ impl World {
             self.queue.at(at, Event::LaneOver(lane, 0));
             return Ok(());
         };
+        let link = self.lanes[lane].connection.map_or(0, |connection| connection as u64 + 1);
         let peer = LanePeer {
             node: self.hosts[other].id,
             socket: open.from,
-            link: 0,
+            link,
             slots: false,
             max_message: self.hosts[other].max_message,
         };
@@ -444,6 +446,15 @@ impl World {
             0 => self.hosts[state.ends[0].host].push.as_ref().is_some_and(|push| push.flight.owes(state.key)),
             _ => state.pull.as_ref().is_some_and(|pull| pull.owes()),
         }
+    }
+
+    /// The lanes that an end of a connection carries look at what was acknowledged; whether one of them asks for more.
+    pub(super) fn look(&self, connection: usize, end: usize) -> bool {
+        let own = &self.connections[connection].ends[end];
+        let (now, acked) = (self.instant(), own.acked.map(|at| self.instant_of(at)));
+        let pulls =
+            own.carried.iter().filter(|(_, end)| *end == 1).filter_map(|(lane, _)| self.lanes[*lane].pull.as_ref());
+        pulls.filter(|pull| pull.look(now, acked)).count() > 0
     }
 
     /// A host that was never given a delivery says that it has handled it.

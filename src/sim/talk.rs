@@ -65,7 +65,10 @@ impl World {
         }
         self.connections[connection].ends[end].received += 1;
         self.connections[connection].ends[end].heard_at = self.now;
-        if !std::mem::replace(&mut self.connections[connection].ends[1 - end].ack_due, true) {
+        let now = self.now;
+        let due = &mut self.connections[connection].ends[1 - end].ack_due;
+        if due.is_none() {
+            *due = Some(now);
             let at = self.now + self.delay(host, other);
             self.queue.at(at, Event::Heard(connection, 1 - end));
         }
@@ -76,7 +79,7 @@ impl World {
     pub(super) fn heard(&mut self, connection: usize, end: usize) -> Checked {
         let now = self.now;
         let end = &mut self.connections[connection].ends[end];
-        end.ack_due = false;
+        end.acked = end.ack_due.take().max(end.acked);
         end.received += 1;
         end.heard_at = now;
         Ok(())
@@ -252,7 +255,8 @@ impl World {
             return Ok(());
         }
         let owed = own.carried.iter().any(|(lane, end)| self.owes(*lane, *end));
-        let (now, time, awake) = (self.instant(), self.now, self.hosts[host].paused_until);
+        let (now, time, awake) = (self.instant(), self.now, self.hosts[host].node_paused_until);
+        let asks = self.look(connection, end);
         let own = &mut self.connections[connection].ends[end];
         own.owed_since = if owed { own.owed_since.or(Some(time)) } else { None };
         if let Some(since) = own.owed_since {
@@ -267,8 +271,11 @@ impl World {
             self.look_at_session_time(connection, end);
             return Ok(());
         }
+        if asks {
+            session.ping();
+        }
         if let Some(ending) = session.handle_timeout(now, own.received, owed) {
-            let asleep = self.hosts[peer].paused_until > self.now;
+            let asleep = self.hosts[peer].node_paused_until > self.now;
             sometimes!("host suspended for longer than its links live", ending == Ending::Silent && asleep);
             return self.close_connection(connection, end, &format!("{ending:?}"));
         }

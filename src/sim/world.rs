@@ -169,6 +169,9 @@ impl World {
             Hardship::Pause(host, time) => {
                 let until = (self.now + time).min(self.plan.calm);
                 self.hosts[host].paused_until = self.hosts[host].paused_until.max(until);
+                // Its applications are not the last to wake: they find what was there before.
+                let node_until = until + self.random.below(20 * MS);
+                self.hosts[host].node_paused_until = self.hosts[host].node_paused_until.max(node_until);
             }
             Hardship::Leave(host, drain, back) => {
                 let life = self.hosts[host].life;
@@ -251,17 +254,20 @@ impl World {
     fn paused(&self, event: Event) -> Option<Time> {
         let end_of = |connection: usize, end: usize| self.connections[connection].ends[end].host;
         let host = match event {
+            Event::Receive(host, ..)
+            | Event::Done(host, ..)
+            | Event::Forget(host, ..)
+            | Event::Send(host, ..)
+            | Event::GiveUp(host, ..) => {
+                let until = self.hosts[host].paused_until;
+                return (until > self.now).then_some(until);
+            }
             Event::Leave(host, ..)
             | Event::Leaving(host, _)
             | Event::Gone(host, _)
             | Event::Dial(host, ..)
             | Event::Arbiter(host, ..)
-            | Event::Dispatch(host, _)
-            | Event::Receive(host, ..)
-            | Event::Done(host, ..)
-            | Event::Forget(host, ..)
-            | Event::Send(host, ..)
-            | Event::GiveUp(host, ..) => host,
+            | Event::Dispatch(host, _) => host,
             Event::DialArrives(connection) | Event::AcceptorUp(connection) => end_of(connection, 1),
             Event::DiallerUp(connection) | Event::DialOver(connection) => end_of(connection, 0),
             Event::Control(connection, from) => end_of(connection, 1 - from),
@@ -274,7 +280,7 @@ impl World {
             Event::Writer(lane, end) | Event::LaneOver(lane, end) => self.lanes[lane].ends[end].host,
             Event::Start(_) | Event::Hardship(_) | Event::Lie(_) | Event::Calm | Event::Check => return None,
         };
-        let until = self.hosts[host].paused_until;
+        let until = self.hosts[host].node_paused_until;
         (until > self.now).then_some(until)
     }
 
@@ -296,6 +302,10 @@ impl World {
 
     pub(super) fn instant(&self) -> Instant {
         start() + self.elapsed()
+    }
+
+    pub(super) fn instant_of(&self, at: Time) -> Instant {
+        start() + Duration::from_micros(at)
     }
 
     pub(super) fn time(&self, instant: Instant) -> Time {

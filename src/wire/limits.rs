@@ -64,6 +64,8 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) const IDLE_PING_INTERVAL: Duration = Duration::from_secs(5);
 /// A peer that has been silent for so long while something was owed is given up.
 pub(crate) const LIVENESS: Duration = Duration::from_millis(2500);
+/// How often an end looks at what it has received. A verdict comes at most so much later than its limit.
+pub(crate) const LIVENESS_TICK: Duration = Duration::from_millis(250);
 /// A peer that has been silent for so long on an idle link is given up.
 pub(crate) const IDLE_LIVENESS: Duration = Duration::from_secs(25);
 

@@ -29,6 +29,7 @@ struct Record {
 /// A delivery.
 struct Hand {
     to: Name,
+    at: Duration,
     attempt: u32,
     answer: Option<Answer>,
     /// Its application is gone.
@@ -90,15 +91,15 @@ impl<Id: Ord + Clone + fmt::Display> Books<Id> {
     pub(super) fn delivered(&mut self, now: Duration, id: &Id, to: Name, how: Delivered) {
         let Some(record) = self.known(id, now, || format!("is delivered to {to}")) else { return };
         record.steps.push((now, Step::Delivered(to.clone(), how)));
-        // A later attempt may be handed out while this one is still on its way.
-        let first = record.hands.iter().all(|hand| hand.attempt > how.attempt);
+        // That this one was given up may still be on its way, while the next attempt is handed out.
+        let first = record.hands.iter().all(|hand| hand.attempt > how.attempt && now < hand.at + UNDER_WAY);
         let once = record.hands.iter().all(|hand| hand.attempt != how.attempt) && how.attempt > 0;
         let mut failed: Vec<u32> = record.announced.clone();
         failed.extend(record.hands.iter().map(|hand| hand.attempt));
         failed.retain(|attempt| *attempt != how.attempt);
         failed.sort_unstable();
         failed.dedup();
-        record.hands.push(Hand { to: to.clone(), attempt: how.attempt, answer: None, gone: false });
+        record.hands.push(Hand { to: to.clone(), at: now, attempt: how.attempt, answer: None, gone: false });
         let second = record.hands.len() == 2;
         self.counts.delivered += 1;
         self.counts.duplicated += u64::from(second);
@@ -275,9 +276,12 @@ impl fmt::Display for Time {
     }
 }
 
+/// How long it may take until a worker hears that it was given up, whatever the next one is handed meanwhile.
+const UNDER_WAY: Duration = Duration::from_millis(200);
+
 const ACCEPTED_ONCE: &str = "a message is accepted once";
 const ACCEPTED: &str = "only what was accepted is delivered";
-const REDELIVERED: &str = "`redelivered` is false only for what no application was handed when it went out";
+const REDELIVERED: &str = "`redelivered` is false only for what no application was handed before";
 const ATTEMPT: &str = "an attempt is handed out once";
 const FAILURES: &str = "a failure is counted only for what was handed out";
 const ONE_ANSWER: &str = "an answer is for a delivery, and each has one";

@@ -17,7 +17,7 @@ pub type Name = Arc<str>;
 ///
 /// - a message is accepted once
 /// - only what was accepted is delivered
-/// - `redelivered` is false only for what no application was handed when it went out
+/// - `redelivered` is false only for what no application was handed before
 /// - an attempt is handed out once
 /// - a failure is counted only for what was handed out
 /// - an answer is for a delivery, and each has one
@@ -38,7 +38,8 @@ pub struct Delivered {
     pub attempt: u32,
     /// How often it has failed before.
     pub failures: u32,
-    /// False is a guarantee: no application had been handed it when it went out.
+    /// False is a guarantee: no application was handed it before, or only a moment ago, when the word that this one was
+    /// given up was on its way.
     pub redelivered: bool,
 }
 

@@ -73,9 +73,13 @@ fn a_ledger_catches_what_breaks_its_rules() {
         ("only what was accepted is delivered", &|ledger| {
             ledger.delivered(ms(1), "other", "a", Delivered::new(1, false));
         }),
-        ("`redelivered` is false only for what no application was handed when it went out", &|ledger| {
+        ("`redelivered` is false only for what no application was handed before", &|ledger| {
             handed(ledger, "a", 1);
             ledger.delivered(ms(2), "m", "b", Delivered::new(2, false));
+        }),
+        ("`redelivered` is false only for what no application was handed before", &|ledger| {
+            handed(ledger, "b", 2);
+            ledger.delivered(ms(201), "m", "a", Delivered::new(1, false));
         }),
         ("an attempt is handed out once", &|ledger| {
             handed(ledger, "a", 1);

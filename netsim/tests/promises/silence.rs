@@ -1,5 +1,7 @@
 //! Who is given up, when, and who is not.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use netsim::{Host, Link, Sim, Units};
@@ -36,6 +38,72 @@ async fn a_silent_peer_is_given_up_within_three_seconds(sim: Sim) {
     // The job is with its pusher again, and the late answer is one that nobody waits for.
     held.ack();
     assert_eq!((push.metrics().in_flight, push.metrics().queued), (0, 1));
+}
+
+/// A worker goes on taking what waits there while its host is cut off, in either direction or in both, or is stopped. What
+/// another one was handed meanwhile it is not told to be new, but for what it takes while the word of that is under way;
+/// and what nobody else can have, however long it waits, is new.
+#[netsim::test(seeds = 40, meets = ["a worker that was given up takes what another one has"])]
+async fn what_another_worker_has_is_not_taken_for_new(sim: Sim) {
+    let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
+    sim.set_link(Link::lan().latency(0.ms()..20.ms()));
+    let [pusher, worker, other] = &["pusher", "worker", "other"].map(|name| sim.host(name));
+    let nodes = [join(pusher).await, join(worker).await, join(other).await];
+    let push = nodes[0].push("jobs").await.unwrap();
+    let pull = nodes[1].pull("jobs").prefetch(100).await.unwrap();
+    for number in 0..100 {
+        push.send(number.to_string()).await.unwrap();
+    }
+    let (pace, acks) = (random.random_range(20.ms()..200.ms()), random.random_bool(0.5));
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    worker.spawn({
+        let (sim, taken) = (sim.clone(), taken.clone());
+        async move {
+            let mut held = Vec::new();
+            while let Ok(job) = pull.recv().await {
+                let number: u32 = std::str::from_utf8(&job).unwrap().parse().unwrap();
+                taken.lock().unwrap().push((sim.elapsed(), number, job.redelivered()));
+                if acks {
+                    job.ack()
+                } else {
+                    held.push(job)
+                }
+                sim.sleep(pace).await;
+            }
+        }
+    });
+    sim.sleep(random.random_range(Duration::ZERO..pace * 50)).await;
+    let before = taken.lock().unwrap().clone();
+    assert!(before.iter().all(|(_, _, redelivered)| !redelivered), "nobody else was there: {before:?}");
+
+    let elsewhere = Arc::new(Mutex::new(BTreeMap::new()));
+    let pull = nodes[2].pull("jobs").prefetch(100).await.unwrap();
+    other.spawn({
+        let (sim, elsewhere) = (sim.clone(), elsewhere.clone());
+        async move {
+            while let Ok(job) = pull.recv().await {
+                let number: u32 = std::str::from_utf8(&job).unwrap().parse().unwrap();
+                elsewhere.lock().unwrap().entry(number).or_insert_with(|| sim.elapsed());
+                job.ack();
+            }
+        }
+    });
+    push.wait_for_pullers(2).await.unwrap();
+    match random.random_range(0..4) {
+        0 => drop(sim.cut_one_way(pusher, worker)),
+        1 => drop(sim.cut_one_way(worker, pusher)),
+        2 => drop(sim.cut(worker, pusher)),
+        _ => worker.pause(),
+    }
+    sim.sleep(random.random_range(1.s()..6.s())).await;
+    worker.resume();
+    sim.sleep(5.s()).await;
+    let (taken, elsewhere) = (taken.lock().unwrap(), elsewhere.lock().unwrap());
+    for (at, number, redelivered) in &*taken {
+        let Some(since) = elsewhere.get(number).and_then(|other| at.checked_sub(*other)) else { continue };
+        netsim::sometimes!("a worker that was given up takes what another one has");
+        assert!(*redelivered || since < 50.ms(), "{number} was with another one for {since:?}");
+    }
 }
 
 /// On an idle link a peer that has gone is given up within 25 s, and one that is there never is.
@@ -108,7 +176,7 @@ async fn a_partition_blocks_no_side_that_has_pullers(sim: Sim) {
                 });
                 continue;
             }
-            let push = std::sync::Arc::new(node.push("jobs").bound(200, 1 << 20).await.unwrap());
+            let push = Arc::new(node.push("jobs").bound(200, 1 << 20).await.unwrap());
             let (sim, pushing) = (sim.clone(), push.clone());
             host.spawn(async move {
                 for number in 0..JOBS {

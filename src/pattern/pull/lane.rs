@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::lease::Lease;
 use super::{Inbox, LaneIn, PullCounts, Watched, Work};
 use crate::pattern::batch::{Batch, Draft, State};
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, Violation};
@@ -33,9 +34,11 @@ impl Inbox {
         let key = control.next_lane;
         control.next_lane += 1;
         let draining = control.draining;
+        let (lease, looked) = Lease::new(now);
         let lane = Arc::new(LaneIn {
             key,
             inbox: self.clone(),
+            lease: (peer.link != 0).then_some(lease),
             peer,
             epoch: open.epoch,
             gated: open.taken,
@@ -50,6 +53,7 @@ impl Inbox {
             touched: Mutex::default(),
             work: Mutex::new(Work {
                 splitter: Splitter::new(open.base, self.max_message),
+                looked,
                 held: VecDeque::new(),
                 batches: BTreeMap::new(),
                 next_number: 0,
@@ -124,6 +128,11 @@ impl LaneEnd for PullLane {
         let lane = &self.0;
         let mut work = lock(&lane.work);
         let work = &mut *work;
+        if let Some(lease) = &lane.lease
+            && work.answered == work.splitter.received()
+        {
+            work.looked.first_arrived(lease, now);
+        }
         let mut control = Vec::new();
         let mut draft = work.splitter.draft(work.pool.pop().unwrap_or_default());
         for chunk in chunks {
@@ -152,6 +161,12 @@ impl LaneEnd for PullLane {
         // keep it from all others until an idle link is given up.
         let unspent = lane.inbox.fixed && work.waived + received < lane.granted.load(Acquire);
         unspent || work.answered < received
+    }
+
+    fn look(&self, now: Instant, acked: Option<Instant>) -> bool {
+        let (lane, mut work) = (&self.0, lock(&self.0.work));
+        let waiting = work.answered < work.splitter.received();
+        lane.lease.as_ref().is_some_and(|lease| work.looked.look(lease, now, acked, waiting))
     }
 
     fn closed(&self, _now: Instant) {

@@ -55,7 +55,7 @@ fn header(value: usize) -> Vec<u8> {
 }
 
 fn claim(inbox: &Inbox) -> (Arc<Batch>, u32) {
-    inbox.try_claim().unwrap().expect("a message is there")
+    inbox.try_claim(Instant::now).unwrap().expect("a message is there")
 }
 
 /// As much credit as a fast worker has given.
@@ -205,7 +205,7 @@ fn who_waits_has_another_lane_asked_when_the_first_is_lost() {
         said(lane);
     }
     let mut ticket = Ticket::default();
-    assert!(inbox.poll_claim(&mut ticket, &mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(inbox.poll_claim(Instant::now, &mut ticket, &mut Context::from_waker(Waker::noop())).is_pending());
     assert_eq!(lanes.each_ref().map(is_asked), [true, false]);
     lanes[0].closed(Instant::now());
     assert!(is_asked(&lanes[1]), "the receiver still waits, and this one has a message");
@@ -275,7 +275,7 @@ fn answers_that_keep_coming_are_told_together_and_at_once_when_a_receiver_waits(
     assert!(!said(GATHER + soon).0.is_empty(), "a batch is used up");
     batch.answer(index, State::Acked);
     assert!(said(GATHER + soon).0.is_empty());
-    assert!(inbox.try_claim().unwrap().is_none());
+    assert!(inbox.try_claim(Instant::now).unwrap().is_none());
     assert!(!said(GATHER + soon).0.is_empty(), "whoever finds nothing has the pusher hear of what is done");
 }
 
@@ -384,7 +384,7 @@ fn one_receiver_has_one_message_announced_over_all_lanes() {
     let lanes = [open(&inbox, 7, true), open(&inbox, 8, true)];
     let mut ticket = Ticket::default();
     let mut cx = Context::from_waker(Waker::noop());
-    assert!(inbox.poll_claim(&mut ticket, &mut cx).is_pending());
+    assert!(inbox.poll_claim(Instant::now, &mut ticket, &mut cx).is_pending());
     for lane in &lanes {
         hears(lane, message(b"job")).unwrap();
     }
@@ -397,7 +397,7 @@ fn one_receiver_has_one_message_announced_over_all_lanes() {
     let mut heard = BytesMut::new();
     frame::put_control(&mut heard, to_receiver::HEARD, &Payload::of(&[1]).0);
     hears(second, heard).unwrap();
-    assert!(inbox.poll_claim(&mut ticket, &mut cx).is_ready());
+    assert!(inbox.poll_claim(Instant::now, &mut ticket, &mut cx).is_ready());
 }
 
 #[test]

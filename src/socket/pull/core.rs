@@ -109,6 +109,10 @@ impl LaneEnd for Counted {
         self.lane.owes()
     }
 
+    fn look(&self, now: Instant, acked: Option<Instant>) -> bool {
+        self.lane.look(now, acked)
+    }
+
     fn closed(&self, now: Instant) {
         self.lane.closed(now);
         self.core.pushers.set(self.core.inbox.lane_count());

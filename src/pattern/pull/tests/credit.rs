@@ -172,7 +172,7 @@ impl World {
             }
             Step::Receive => {
                 let mut cx = Context::from_waker(Waker::noop());
-                if let Poll::Ready(Ok(claimed)) = inbox.poll_claim(&mut self.receiver, &mut cx) {
+                if let Poll::Ready(Ok(claimed)) = inbox.poll_claim(Instant::now, &mut self.receiver, &mut cx) {
                     self.hands.push(claimed);
                 }
             }
