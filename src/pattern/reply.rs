@@ -339,6 +339,12 @@ impl Works {
     pub(crate) fn expire(&mut self, now: Instant) {
         while let Some((_, key)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.counts.expired += 1;
+            let work = &self.works[&key];
+            if work.idempotent && matches!(work.stage, Stage::Handed) {
+                // A repeat may still be under way, and would be worked on anew. Whoever asked has long given up.
+                let message = "its time was up while it was worked on".into();
+                self.kept.keep(work.origin, Answer::Failed { code: EXPIRED.into(), message });
+            }
             self.give_up(key);
         }
     }
@@ -417,6 +423,8 @@ impl Works {
 
 /// The code of a request that was answered, and whose answer found no room.
 const OVERFLOW: &str = "overflow";
+/// That of a request that comes again when its time was up.
+const EXPIRED: &str = "expired";
 
 #[cfg(test)]
 mod tests;

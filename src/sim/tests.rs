@@ -119,7 +119,7 @@ fn each_planted_bug_is_found() {
 }
 
 /// How many fresh seeds an ordinary run has: some seconds of it.
-const FRESH: u64 = 1000;
+const FRESH: u64 = 200;
 /// A host that had learned of a loss without a date for it looked as if it had always known.
 const FOUND: &[u64] = &[9_566_665_018_180_652];
 

@@ -226,6 +226,23 @@ fn a_repeat_of_what_waits_or_has_only_begun_is_handed_out_once() {
 }
 
 #[test]
+fn a_repeat_of_what_was_worked_on_until_its_time_was_up_is_not_worked_on_anew() {
+    let mut hand = Hand::new(10);
+    let (first, second) = (hand.lane(1, FULL), hand.lane(1, FULL));
+    let again = |id| RequestHead { idempotent: true, ..head(id) };
+    hand.ask(first, again(1), b"worked on").unwrap();
+    let work = hand.claim().unwrap();
+    hand.ask(first, again(2), b"never begun").unwrap();
+    hand.works.expire(hand.now + Duration::from_millis(1000));
+    assert!(!hand.works.is_open(work.key));
+    hand.ask(second, again(1), b"worked on").unwrap();
+    assert!(hand.claim().is_none());
+    assert_eq!(hand.kinds(second), [to_requester::FAILED]);
+    hand.ask(second, again(2), b"never begun").unwrap();
+    assert_eq!(hand.claim().map(|handed| handed.id), Some(2));
+}
+
+#[test]
 fn a_closed_replier_sends_away_what_it_has_not_handed_out() {
     let mut hand = Hand::new(10);
     let lane = hand.lane(1, FULL);
