@@ -6,6 +6,7 @@ pub mod netns;
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -83,20 +84,24 @@ impl Place {
         Node::builder("test").key(self.key.clone()).without_mdns().local_folder(self.path())
     }
 
-    /// Starts a process in a role: the test function of that name, which begins with `Role::of`.
+    /// Starts a process in a role: the test function of that name beside the caller, which begins with `Role::of`.
+    #[track_caller]
     pub fn start(&self, role: &str, args: &[&dyn std::fmt::Display]) -> Process {
         self.start_by(Command::new(std::env::current_exe().unwrap()), role, args)
     }
 
     /// The same on a host of its own.
+    #[track_caller]
     pub fn start_on(&self, lab: &netns::Lab, host: &str, role: &str, args: &[&dyn std::fmt::Display]) -> Process {
         self.start_by(lab.command(host, std::env::current_exe().unwrap()), role, args)
     }
 
+    #[track_caller]
     fn start_by(&self, mut command: Command, role: &str, args: &[&dyn std::fmt::Display]) -> Process {
         let args: Vec<String> = args.iter().map(|arg| arg.to_string()).collect();
+        let test = path_of(role, Path::new(Location::caller().file()));
         let mut child = command
-            .args(["--exact", role, "--nocapture", "--test-threads=1"])
+            .args(["--exact", &test, "--nocapture", "--test-threads=1"])
             .env("MESHMQ_TEST_ROLE", role)
             .env("MESHMQ_TEST_ARGS", args.join("\u{1f}"))
             .env("MESHMQ_TEST_KEY", self.key.reveal())
@@ -121,6 +126,15 @@ impl Place {
             }
         });
         Process { stdin: child.stdin.take(), child, said, ended }
+    }
+}
+
+/// The path of a test function in this file, as `--exact` takes it.
+fn path_of(function: &str, file: &Path) -> String {
+    let parent = file.parent().and_then(Path::file_name);
+    match file.file_stem().and_then(|stem| stem.to_str()) {
+        Some(module) if parent == Some("black_box".as_ref()) => format!("{module}::{function}"),
+        _ => function.to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tables for the pure part, and two sources on this host's loopback interface; real networks are in `tests/lan.rs`.
+//! Tables for the pure part, and two sources on this host's loopback interface; real networks are in `tests/black_box/lan.rs`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -1,15 +1,12 @@
 //! Publishers and subscribers between real processes over real sockets.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::{PATIENCE, Place, Role, run, until};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use meshmq::{
     Event, InvalidTopic, Node, OpenError, Publisher, RecvError, SendErrorKind, Subscriber, SubscriberBuilder, WhenFull,
 };
-use support::{PATIENCE, Place, Role, run, until};
 
 /// A role: subscribes, says `ready`, and then `topic number missed` of each message. Arguments: patterns, by spaces, and
 /// how many messages it takes before it hangs; 0: all.

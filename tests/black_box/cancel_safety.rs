@@ -1,8 +1,5 @@
 //! Futures that are dropped before they are ready: each test drops one at each point where it can wait, also when what it
 //! waits for has come meanwhile.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -11,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
+use crate::support::{PATIENCE, Place, folder, run, until};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use meshmq::{Event, Node, Pull, Push, Replier, RequestError, Requester, SendErrorKind};
-use support::{PATIENCE, Place, folder, run, until};
 
 /// A node with room for `bound` messages at its pusher.
 async fn ends(bound: usize) -> (Node, Push, Pull) {

@@ -1,14 +1,10 @@
 //! The transcripts of `docs/command-line.md`, run as they stand there.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::path::Path;
 
-use common::{Process, User, run};
+use crate::common::{Process, User, run};
 
-const PAGE: &str = include_str!("../../docs/command-line.md");
+const PAGE: &str = include_str!("../../../docs/command-line.md");
 
 /// A command of a transcript, and what is shown below it.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,7 +1,4 @@
 //! Two processes and the one link between them: restarts, dials that cross each other, and silence.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
@@ -9,9 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::support::{Place, Process, Role, address, folder, run, until};
 use meshmq::{Node, Push};
 use rustix::process::Signal;
-use support::{Place, Process, Role, address, folder, run, until};
 
 /// A role that stays. At each line, the number of a life, it gives two pieces of work to whoever is there, one for that
 /// life to keep and one to do, and says who that is, how many links it has had, and how many files it has open.

@@ -1,13 +1,9 @@
 //! Messages between real processes: push and pull as people use them.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use common::{Process, User, run, seq, sorted};
+use crate::common::{Process, User, run, seq, sorted};
 use rustix::process::Signal;
 
 fn all(last: u32) -> Vec<u32> {

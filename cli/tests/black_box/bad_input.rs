@@ -1,15 +1,11 @@
 //! What the user sees when something is wrong. Each message names the thing and the remedy.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs::{self, set_permissions};
 use std::net::UdpSocket;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
-use common::{Ended, Process, User, run, skip};
+use crate::common::{Ended, Process, User, run, skip};
 
 /// Ends with this code, prints nothing, and says all of this.
 #[track_caller]

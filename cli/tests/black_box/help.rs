@@ -1,15 +1,12 @@
 //! What the program says about itself: help, completions, manual pages.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Command;
 
-use common::terminal::{Terminal, plain};
-use common::{User, run, skip};
+use crate::common::terminal::{Terminal, plain};
+use crate::common::{User, run, skip};
 
 const COMMANDS: [&str; 11] = ["push", "pull", "pub", "sub", "req", "rep", "ls", "key", "demo", "completions", "man"];
 

@@ -1,12 +1,9 @@
 //! One publisher and fifty subscribers in processes of their own, which join, leave, are killed and hang.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::BTreeSet;
 
+use crate::support::{PATIENCE, Place, Process, Role, run, until};
 use rustix::process::Signal;
-use support::{PATIENCE, Place, Process, Role, run, until};
 
 /// A role: subscribes, says `ready`, and checks that nothing is missing that it is not told of. Says `end FIRST HANDED MISSED
 /// EXACT` at the last message, and leaves when its input ends.

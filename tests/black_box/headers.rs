@@ -1,13 +1,10 @@
 //! Headers: what stands beside a body, and goes wherever its message goes.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{Place, run, until};
 use futures_util::SinkExt;
 use meshmq::{Event, HandleError, InvalidHeader, Message, NewMessage, Node, Pull, Push, SendErrorKind};
-use support::{Place, run, until};
 
 const PAIRS: [(&str, &str); 4] = [("kind", "resize"), ("tag", "a"), ("größe", "×2"), ("tag", "")];
 /// Large enough to be sent as the sender's own slice.

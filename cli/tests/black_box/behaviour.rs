@@ -1,10 +1,6 @@
 //! How the commands end, and what becomes of what they have not done.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Process, User, run, seq, sorted};
+use crate::common::{Process, User, run, seq, sorted};
 use rustix::process::Signal;
 
 #[test]
@@ -102,7 +98,7 @@ fn the_first_signal_lets_a_command_end_and_the_second_does_not() {
     pull.says("waiting for 1 command to end");
     pull.signal(Signal::INT);
     assert_eq!(pull.end().code, Some(130));
-    common::wait_until_gone(command);
+    crate::common::wait_until_gone(command);
     // The job was not handled, so it goes to the next one.
     let mut pull = Process::start(&mut user.meshmq(&["pull", "jobs"]));
     assert_eq!(pull.line(), "job");

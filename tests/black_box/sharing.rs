@@ -1,14 +1,11 @@
 //! Who gets which message, and how long it is somebody's: nodes of one process, over real sockets.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::support::{Place, run, until};
 use futures_util::FutureExt;
 use meshmq::{Delivery, Node, NodeId, Pull, Push};
-use support::{Place, run, until};
 
 /// A node that pushes and one that pulls, in one mesh.
 async fn two_nodes(place: &Place) -> (Node, Node) {

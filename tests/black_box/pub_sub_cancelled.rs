@@ -1,11 +1,8 @@
 //! What is lost when a future of a publisher or of a subscriber is dropped, at each await: nothing that is not told.
-#![allow(missing_docs, clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{PATIENCE, Place, run, until};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use meshmq::{Node, Publisher, SendErrorKind, Subscriber, WhenFull};
-use support::{PATIENCE, Place, run, until};
 
 /// A node that does nothing between two polls of a test: it is on the test's own thread.
 async fn still() -> Node {

@@ -1,17 +1,13 @@
 //! The demo, as a newcomer runs it, and as they interrupt it.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::terminal::{Terminal, plain};
-use common::{Process, User, run, wait_until_gone};
+use crate::common::terminal::{Terminal, plain};
+use crate::common::{Process, User, run, wait_until_gone};
 use rustix::process::{Signal, geteuid};
 
 /// A folder with some text.

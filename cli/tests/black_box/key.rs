@@ -1,13 +1,9 @@
 //! The mesh key: made once, shown when asked for, taken over from another machine.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use common::{Process, User, run};
+use crate::common::{Process, User, run};
 
 #[test]
 fn a_key_goes_from_one_machine_to_another() {
@@ -116,8 +112,8 @@ fn twenty_processes_that_start_at_once_share_one_key() {
 fn eight_processes_that_start_at_once_are_one_mesh() {
     let user = User::new();
     let pulls: Vec<_> = (0..7).map(|_| Process::start(&mut user.meshmq(&["pull", "jobs", "-n", "1"]))).collect();
-    let pushed = run(&mut user.meshmq(&["push", "jobs"]), &common::seq(7));
+    let pushed = run(&mut user.meshmq(&["push", "jobs"]), &crate::common::seq(7));
     assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
     let lines: String = pulls.into_iter().map(|pull| pull.end().stdout).collect();
-    assert_eq!(common::sorted(&lines), (1..=7).collect::<Vec<_>>());
+    assert_eq!(crate::common::sorted(&lines), (1..=7).collect::<Vec<_>>());
 }

@@ -1,15 +1,12 @@
 //! What the mesh does, seen from any node of it.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
+use crate::support::{PATIENCE, Place, Role, run, until};
 use meshmq::{MeshKey, NoStatus, Node, NodeSnapshot, Snapshot, SocketStatus};
 use rustix::process::Signal;
-use support::{PATIENCE, Place, Role, run, until};
 
 /// Long enough for every answer.
 const ANSWER: Duration = PATIENCE;

@@ -1,14 +1,11 @@
 //! Push as a sink and pull as a stream: what combinators get, and what is left when they are dropped.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::pin::Pin;
 use std::time::Duration;
 
+use crate::support::{run, until};
 use futures_util::{FutureExt, SinkExt, StreamExt, stream};
 use meshmq::{NewMessage, Node, Pull, Push, SendErrorKind};
-use support::{run, until};
 
 /// A node with room for `messages` of together `bytes` at its pusher.
 async fn ends(messages: usize, bytes: usize) -> (Node, Push, Pull) {

@@ -1,7 +1,4 @@
 //! Processes that are stopped, continued and killed while they work.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::{PATIENCE, Place, Process, Role, run, until};
 use meshmq::{Pull, Push};
 use rustix::process::Signal;
-use support::{PATIENCE, Place, Process, Role, run, until};
 
 /// Longer than silence is borne, in seconds.
 const STOPPED: u64 = 10;

@@ -1,18 +1,15 @@
 //! Requests and replies between real nodes over real sockets, and real processes where one is killed.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::time::{Duration, Instant};
 
+use crate::support::{PATIENCE, Place, Role, address, run, until};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, pending};
 use meshmq::{Builder, Message, NewMessage, Node, RemoteError, Replier, ReplyError, RequestError, Requester};
 use rustix::process::Signal;
-use support::{PATIENCE, Place, Role, address, run, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 

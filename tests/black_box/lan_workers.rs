@@ -1,14 +1,12 @@
 //! The example `lan_workers`, on hosts of a network of their own.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use support::Place;
-use support::netns::Lab;
+use crate::support::Place;
+use crate::support::netns::Lab;
 
 fn example() -> PathBuf {
     // Beside the folder of the tests.

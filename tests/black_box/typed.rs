@@ -1,10 +1,8 @@
 //! Sockets that carry values: who meets whom, and what becomes of what is no value.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{Place, run, until};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use meshmq::{
     Event, Events, HandleError, InvalidTypeName, NewTyped, Node, NodeStatus, OpenError, RequestError, SendErrorKind,
@@ -12,7 +10,6 @@ use meshmq::{
     blocking,
 };
 use serde::{Deserialize, Serialize};
-use support::{Place, run, until};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Job {
@@ -480,7 +477,7 @@ fn values_are_asked_and_answered() {
         let place = Place::new();
         let (_one, two, requester, replier) = requests(&place).await;
         let asking = async {
-            let reply = requester.request(NewTyped::new(job(7)).header("kind", "x")).timeout(support::PATIENCE);
+            let reply = requester.request(NewTyped::new(job(7)).header("kind", "x")).timeout(crate::support::PATIENCE);
             let reply = reply.idempotent().wait_for_replier().to(two.id()).await.unwrap();
             assert_eq!((*reply, reply.raw().sender()), (7, two.id()));
             assert_eq!(remote(requester.request(job(0)).await.unwrap_err()), ("zero".into(), "no width".into()));
@@ -504,7 +501,7 @@ fn values_are_asked_and_answered() {
             () = async {
                 assert_eq!(*requester.request(job(9)).await.unwrap(), 9);
                 assert_eq!(remote(requester.request(job(0)).await.unwrap_err()).0, "error");
-                let mut replies = requester.request_all(job(3)).timeout(support::PATIENCE).await.unwrap();
+                let mut replies = requester.request_all(job(3)).timeout(crate::support::PATIENCE).await.unwrap();
                 assert_eq!(*replies.recv().await.unwrap().unwrap(), 3);
                 assert!(replies.next().await.is_none() && replies.missing().is_empty());
             } => {}
@@ -632,9 +629,10 @@ fn threads_ask_and_answer_with_values() {
     untyped.wait_for_repliers(1).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| replier.serve(2, |job| Ok::<_, String>(u64::from(job.width))).unwrap());
-        let ask = requester.request(job(5)).timeout(support::PATIENCE).idempotent().wait_for_replier().to(node.id());
+        let ask =
+            requester.request(job(5)).timeout(crate::support::PATIENCE).idempotent().wait_for_replier().to(node.id());
         assert_eq!(*ask.send().unwrap(), 5);
-        let mut replies = requester.request_all(job(6)).timeout(support::PATIENCE).send().unwrap();
+        let mut replies = requester.request_all(job(6)).timeout(crate::support::PATIENCE).send().unwrap();
         assert_eq!(*replies.next().unwrap().unwrap(), 6);
         assert!(replies.recv().is_none() && replies.missing().is_empty());
         let error = untyped.request("no job").send().unwrap_err();
@@ -681,7 +679,7 @@ fn values_are_published_to_who_wants_them() {
         let place = Place::new();
         let (one, two) = two_nodes(&place).await;
         let publisher =
-            one.publisher("jobs").when_full(WhenFull::Block(support::PATIENCE)).typed::<Job>().await.unwrap();
+            one.publisher("jobs").when_full(WhenFull::Block(crate::support::PATIENCE)).typed::<Job>().await.unwrap();
         let mut sub = two.subscriber("jobs").topic("big.*").typed::<Job>().await.unwrap();
         publisher.wait_for_subscribers(1).await.unwrap();
         publisher.publish("big.a", NewTyped::new(job(1)).header("kind", "x")).await.unwrap();
@@ -728,12 +726,14 @@ fn who_subscribes_to_another_type_waits_for_no_publisher() {
         two.settled().await;
         // It would have to confirm.
         let opening = two.subscriber("jobs").confirm_within(Duration::from_secs(600)).typed::<OldJob>();
-        let sub =
-            tokio::time::timeout(support::PATIENCE, opening.into_future()).await.expect("nobody confirms").unwrap();
+        let sub = tokio::time::timeout(crate::support::PATIENCE, opening.into_future())
+            .await
+            .expect("nobody confirms")
+            .unwrap();
         let told = mismatch(&mut one.events()).await;
         assert_eq!(told, (two.id(), "jobs".into(), "publisher", "shop.Job v3".into(), "shop.Job v2".into()));
         let here = one.subscriber("jobs").confirm_within(Duration::from_secs(600)).typed::<Order>();
-        tokio::time::timeout(support::PATIENCE, here.into_future())
+        tokio::time::timeout(crate::support::PATIENCE, here.into_future())
             .await
             .expect("nobody confirms here either")
             .unwrap();
@@ -751,7 +751,7 @@ fn threads_publish_and_subscribe_to_values() {
     publisher.try_publish("a", job(2)).unwrap();
     assert_eq!(publisher.publish_batch([("a", job(3)), ("b", job(4)), ("c", job(5))]).unwrap(), 3);
     assert_eq!(sub.recv().unwrap().width, 1);
-    assert_eq!(sub.recv_timeout(support::PATIENCE).unwrap().unwrap().width, 2);
+    assert_eq!(sub.recv_timeout(crate::support::PATIENCE).unwrap().unwrap().width, 2);
     assert_eq!(sub.recv_batch(1).unwrap().remove(0).unwrap().width, 3);
     let widths: Vec<_> = sub.iter().take(2).map(|job| job.unwrap().width).collect();
     assert_eq!(widths, [4, 5]);

@@ -1,17 +1,14 @@
 //! Nodes that find each other on a network, with real processes on hosts of their own and real multicast. The hosts are
 //! network namespaces: where a machine allows none, these tests say so and are skipped, unless `MESHMQ_REQUIRE_NETNS=1`.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use crate::support::netns::Lab;
+use crate::support::{Place, Process, Role, run};
 use meshmq::{Event, Node};
-use support::netns::Lab;
-use support::{Place, Process, Role, run};
 
 /// Not a test of its own: a node that looks for others by mDNS alone, and tells what it sees when it is asked.
 ///

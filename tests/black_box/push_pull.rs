@@ -1,15 +1,12 @@
 //! Push and pull between real processes over real sockets.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::support::{PATIENCE, Place, Process, Role, address, hear_until, run, until};
 use futures_util::FutureExt;
 use meshmq::{Builder, HandleError, SendErrorKind};
 use rustix::process::Signal;
-use support::{PATIENCE, Place, Process, Role, address, hear_until, run, until};
 
 /// A role: takes messages and says `number attempt redelivered` of each. Arguments: prefetch (0: automatic), `ack` or
 /// `hold`, and how it meets others.

@@ -1,12 +1,8 @@
 //! Requests and replies between real processes, as people use them.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::Write;
 
-use common::{Process, User, run, wait_until_gone};
+use crate::common::{Process, User, run, wait_until_gone};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -1,10 +1,7 @@
 //! `meshmq ls`: the mesh in a picture, from any place in it.
-#![allow(missing_docs, clippy::unwrap_used)]
 
-mod common;
-
-use common::terminal::Terminal;
-use common::{Process, User, run};
+use crate::common::terminal::Terminal;
+use crate::common::{Process, User, run};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -41,7 +38,7 @@ fn the_whole_mesh_is_shown() {
     let push = &pusher["status"]["sockets"][0];
     assert_eq!((&push["kind"], &push["channel"], &push["queued"]), (&"push".into(), &"jobs".into(), &3.into()));
     assert_eq!((&push["peers"], &push["bytes"], &push["bound_messages"]), (&0.into(), &11.into(), &100_000.into()));
-    assert!(push["oldest_s"].as_f64().unwrap() < common::PATIENCE.as_secs_f64());
+    assert!(push["oldest_s"].as_f64().unwrap() < crate::common::PATIENCE.as_secs_f64());
     assert_eq!(push["rates"]["handled_per_s"], 0.0);
     assert_eq!(puller["status"]["sockets"][0]["channel"], "idle");
 

@@ -1,10 +1,6 @@
 //! Publishing and subscribing between real processes, as people use them.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Process, User, run, seq, skip};
+use crate::common::{Process, User, run, seq, skip};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -242,7 +238,7 @@ fn a_command_that_is_not_there_or_hangs_stops_no_other_message() {
     hangs.says("waiting for 1 command to end");
     hangs.signal(Signal::TERM);
     assert_eq!(hangs.end().code, Some(130));
-    common::wait_until_gone(pid);
+    crate::common::wait_until_gone(pid);
     absent.says("exit status: 127");
     assert_eq!(absent.end().code, Some(1));
 }

@@ -1,17 +1,14 @@
 //! Another implementation of multicast DNS sees our nodes, and shares its port with them: avahi, with a bus of its own,
 //! on a host that is a network namespace.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use crate::support::netns::{Lab, is_required};
+use crate::support::{PATIENCE, Place, Role, run};
 use meshmq::NodeId;
-use support::netns::{Lab, is_required};
-use support::{PATIENCE, Place, Role, run};
 
 /// Not a test of its own: a node that tells who it is and where, and whom it meets.
 #[test]

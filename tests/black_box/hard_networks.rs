@@ -1,18 +1,15 @@
 //! Networks that break, that take only small packets, or that carry no multicast: real processes on hosts of their own.
 //! The hosts are network namespaces: where a machine allows none, these tests say so and are skipped, unless
 //! `MESHMQ_REQUIRE_NETNS=1`.
-#![allow(missing_docs, clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
+use crate::support::netns::Lab;
+use crate::support::{PATIENCE, Place, Process, Role, run};
 use futures_util::future::try_join_all;
 use meshmq::{Event, Node};
-use support::netns::Lab;
-use support::{PATIENCE, Place, Process, Role, run};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// What the test tells a role, line by line.
