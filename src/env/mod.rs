@@ -4,6 +4,7 @@
 //! A simulator passes its own. This room is public, but **exempt from semantic versioning**: besides `link` and
 //! `trust` it is the one place that names types of quinn and rustls.
 
+mod coarse;
 mod real;
 mod threads;
 
@@ -22,6 +23,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::time_provider::TimeProvider;
 
 use crate::discovery::Source;
+use coarse::CoarseClock;
 
 pub(crate) use real::{OwnThread, SystemRandom};
 pub(crate) use threads::{block_on, on_threads};
@@ -49,6 +51,8 @@ pub struct Env {
     pub random: Arc<dyn Random>,
     /// Makes the generator of QUIC connection ids. `None`: quinn's own, which draws from the operating system.
     pub connection_ids: Option<ConnectionIds>,
+    /// `None`: the time may be another one than the operating system's, or that has no such clock.
+    coarse: Option<CoarseClock>,
 }
 
 /// Makes a generator of QUIC connection ids, one for each endpoint.
@@ -127,12 +131,24 @@ impl Env {
             certificate_time,
             random,
             connection_ids: None,
+            coarse: None,
         }
+    }
+
+    /// The same environment, whose runtime goes by the time of the operating system.
+    pub(crate) fn by_system_time(self) -> Self {
+        Self { coarse: CoarseClock::new(), ..self }
     }
 
     /// The monotonic clock.
     pub(crate) fn now(&self) -> Instant {
         self.runtime.now()
+    }
+
+    /// The same to some milliseconds, for what is asked for each message: it costs a quarter of that.
+    #[inline]
+    pub(crate) fn about_now(&self) -> Instant {
+        self.coarse.as_ref().map_or_else(|| self.now(), CoarseClock::now)
     }
 
     /// The time that will be in so long. What lies beyond the clock's end is as good as never, and not a fault.

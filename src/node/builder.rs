@@ -248,9 +248,12 @@ impl Builder {
         let (env, thread) = match self.runtime {
             Place::OwnThread => {
                 let thread = OwnThread::start()?;
-                (thread.env(), Some(thread))
+                (thread.env().by_system_time(), Some(thread))
             }
-            Place::CurrentRuntime => (Env::real(Handle::try_current().map_err(|_| JoinError::NoRuntime)?), None),
+            Place::CurrentRuntime => {
+                let handle = Handle::try_current().map_err(|_| JoinError::NoRuntime)?;
+                (Env::real(handle).by_system_time(), None)
+            }
             Place::Given(env) => (env, None),
         };
         let key = match self.key {

@@ -175,7 +175,7 @@ impl Pull {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn try_recv(&self) -> Result<Option<Delivery>, Closed> {
-        let claimed = self.core.inbox.try_claim(|| self.env().now()).map_err(|_| Closed)?;
+        let claimed = self.core.inbox.try_claim(|| self.env().about_now()).map_err(|_| Closed)?;
         Ok(claimed.map(|(batch, index)| self.hand_out(batch, index)))
     }
 
@@ -304,7 +304,7 @@ impl Pull {
 
     #[inline]
     fn poll_recv(&self, ticket: &mut Ticket, cx: &mut Context<'_>) -> Poll<Result<Delivery, Closed>> {
-        let claimed = std::task::ready!(self.core.inbox.poll_claim(|| self.env().now(), ticket, cx));
+        let claimed = std::task::ready!(self.core.inbox.poll_claim(|| self.env().about_now(), ticket, cx));
         Poll::Ready(claimed.map(|(batch, index)| self.hand_out(batch, index)).map_err(|_| Closed))
     }
 

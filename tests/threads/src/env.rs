@@ -34,6 +34,10 @@ impl Env {
         self.0.lock().expect("no panic").now
     }
 
+    pub(crate) fn about_now(&self) -> Instant {
+        self.now()
+    }
+
     /// It is this late by now.
     pub(crate) fn pass(&self, until: Instant) {
         let mut world = self.0.lock().expect("no panic");
