@@ -16,7 +16,7 @@ const JOBS: usize = 60;
 
 /// Some jobs fail whoever is given them, others now and then, over a network that loses packets and is cut once: a job
 /// that has failed three times ends, and an event carries it; all others are handled; each ends once.
-#[netsim::test(seeds = 12, meets = ["a job ends by its failures", "a job fails and is handled later", "a job is rejected"])]
+#[netsim::test(seeds = 6, meets = ["a job ends by its failures", "a job fails and is handled later", "a job is rejected"])]
 async fn a_message_ends_when_its_failures_are_used_up(sim: Sim) {
     let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
     sim.set_link(Link::lan().latency(0.ms()..5.ms()).loss(0.02));
@@ -130,7 +130,7 @@ async fn a_slot_that_a_pusher_died_with_is_free_within_three_seconds(sim: Sim) {
 }
 
 /// Whoever comes, goes and is cut off: with `prefetch(n)` never more than n unanswered messages are at a puller.
-#[netsim::test(seeds = 12, meets = ["all slots are used"])]
+#[netsim::test(seeds = 6, meets = ["all slots are used"])]
 async fn prefetch_is_never_exceeded(sim: Sim) {
     let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
     let slots = [1, 2, 7][random.random_range(0..3)];

@@ -32,7 +32,7 @@ type Shared = Arc<Mutex<Books>>;
 /// Two requesters ask four repliers for fifteen seconds, under one to three hardships, repliers die and come back: every
 /// request ends once and by its time; what it says of whether a handler has run is true; a handler runs once for a request
 /// that is not idempotent.
-#[netsim::test(seeds = 6, time_limit = 600.s(), meets = ["a request is answered", "a request is unknown"])]
+#[netsim::test(seeds = 4, time_limit = 600.s(), meets = ["a request is answered", "a request is unknown"])]
 async fn every_request_ends_once_whatever_happens(sim: Sim) {
     let books = Shared::default();
     let hosts = |name: &str, count| (0..count).map(|n| sim.host(&format!("{name} {n}"))).collect::<Vec<Host>>();
