@@ -92,7 +92,7 @@ impl Endpoint {
         let traffic = Traffic::default();
         config.transport_config(transport::transport(env.network.largest_payload(address.ip()), &traffic));
         let connecting = self.0.quinn.connect_with(config, address, SERVER_NAME).map_err(|error| match error {
-            ConnectError::EndpointStopping => failed("this node is closing".into()),
+            ConnectError::EndpointStopping => DialError::Closing,
             ConnectError::InvalidRemoteAddress(_) if address.is_ipv6() => {
                 failed(format!("this node listens on IPv4 only ({})", self.0.local))
             }
@@ -105,6 +105,7 @@ impl Endpoint {
             {
                 DialError::Leaving { address }
             }
+            ConnectionError::LocallyClosed => DialError::Closing,
             error => {
                 let LinkLost { why, refused, .. } = error.into();
                 DialError::Failed { address, why, refused }
@@ -222,14 +223,26 @@ impl From<NoInitialCipherSuite> for BindError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
     /// Nothing answered, or not in time.
-    #[error("{address} did not answer within {time:?}")]
+    #[error("{address} did not answer within {}", in_words(*time))]
     Silent { address: SocketAddr, time: Duration },
     /// Somebody is there and takes in nobody any more: a node that is about to be gone.
     #[error("{address} is leaving")]
     Leaving { address: SocketAddr },
+    /// This node has closed meanwhile, which says nothing of who is there.
+    #[error("this node is closing")]
+    Closing,
     /// The handshake failed, or could not begin; `refused`: because of a certificate.
     #[error("{address}: {why}")]
     Failed { address: SocketAddr, why: String, refused: bool },
+}
+
+/// `50 ms`, `3.9 s`
+fn in_words(time: Duration) -> String {
+    if time < Duration::from_secs(1) {
+        format!("{} ms", time.as_millis())
+    } else {
+        format!("{:.1} s", time.as_secs_f64())
+    }
 }
 
 /// Somebody connected and was turned away.

@@ -125,6 +125,9 @@ impl Hall {
     }
 
     fn dial_failed(&self, wanted: Wanted, at: SocketAddr, error: DialError) {
+        if matches!(error, DialError::Closing) {
+            return;
+        }
         let mut guard = self.lock();
         let state = &mut *guard;
         let trouble = match wanted {

@@ -45,7 +45,20 @@ async fn a_silent_address_is_given_up() {
     let time = Duration::from_millis(50);
     let error = site.endpoint.dial_within(silent.local_addr().unwrap(), time).await.err().unwrap();
     assert!(matches!(error, DialError::Silent { .. }), "{error}");
-    assert_eq!(error.to_string(), format!("{} did not answer within 50ms", silent.local_addr().unwrap()));
+    assert_eq!(error.to_string(), format!("{} did not answer within 50 ms", silent.local_addr().unwrap()));
+}
+
+#[tokio::test]
+async fn a_dial_that_its_own_node_ends_says_nothing_of_who_is_there() {
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let site = Site::open(&MeshKey::generate().unwrap());
+    let dialling = site.endpoint.dial(silent.local_addr().unwrap());
+    let closing = site.endpoint.close(CloseCode::Done, "", Duration::ZERO);
+    let (dialled, ()) = tokio::join!(biased; dialling, closing);
+    let error = dialled.err().unwrap();
+    assert!(matches!(error, DialError::Closing), "{error}");
+    let error = site.endpoint.dial(silent.local_addr().unwrap()).await.err().unwrap();
+    assert!(matches!(error, DialError::Closing), "{error}");
 }
 
 #[tokio::test]

@@ -75,6 +75,19 @@ async fn a_node_is_dropped_on_a_runtime_of_its_own() {
 }
 
 #[tokio::test]
+async fn who_ends_while_it_dials_tells_nothing_of_who_was_dialled() {
+    let silent = std::net::UdpSocket::bind(loopback()).unwrap();
+    let at = silent.local_addr().unwrap();
+    let node = node(&key()).env(world(None)).peer(&at.to_string()).await.unwrap();
+    until(|| node.host.hall.lock().addresses.get(&at).is_some_and(|address| address.pace.is_under_way())).await;
+    let mut events = node.events();
+    node.shutdown(Duration::ZERO).await;
+    while let Some(event) = events.recv().await {
+        assert!(!matches!(event, Event::NoLink { .. }), "{event:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_panic_does_not_wait_for_work_to_be_taken() {
     let linger = Duration::from_secs(60);
     let node = Node::builder("test").key(key()).without_mdns().without_local().listen(loopback()).linger(linger);
