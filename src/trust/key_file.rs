@@ -110,6 +110,14 @@ impl MeshKey {
 /// The same in a shell and in a program.
 const REMEDY: &str = "name a file with MESHMQ_KEY_FILE, or in a program with `Builder::key_file`";
 
+/// A file that is not there was named: the user's own one would have been made.
+fn for_reading(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("`meshmq key new --key-file {}` makes one", path.display()),
+        _ => REMEDY.into(),
+    }
+}
+
 /// The mesh key could not be had. No node was started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -118,7 +126,7 @@ pub enum KeyError {
     #[error("no place for the mesh key: neither XDG_CONFIG_HOME nor HOME is set to an absolute path; {REMEDY}")]
     NoFolder,
     /// The file cannot be read.
-    #[error("cannot read the mesh key from {}: {error}; {REMEDY}", path.display())]
+    #[error("cannot read the mesh key from {}: {error}; {}", path.display(), for_reading(path, error))]
     Read {
         /// Which file.
         path: PathBuf,

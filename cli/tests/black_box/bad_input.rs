@@ -38,7 +38,11 @@ fn a_key_file_that_others_can_read() {
     let file = user.file("open.key", run(&mut user.meshmq(&["key", "show"]), "").stdout);
     set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
     refused(user.meshmq(&["pull", "jobs"]).env("MESHMQ_KEY_FILE", &file), 1, &["open.key", "mode 644", "chmod 600"]);
-    refused(user.meshmq(&["pull", "jobs"]).env("MESHMQ_KEY_FILE", "absent.key"), 1, &["absent.key", "No such file"]);
+    refused(
+        user.meshmq(&["pull", "jobs"]).env("MESHMQ_KEY_FILE", "absent.key"),
+        1,
+        &["absent.key", "No such file", "meshmq key new --key-file absent.key"],
+    );
 }
 
 #[test]
