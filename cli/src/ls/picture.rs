@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use meshmq::{LinkStatus, NoStatus, NodeId, NodeSnapshot, Snapshot, SocketStatus, TypeName};
+use meshmq::{LinkStatus, NoStatus, NodeId, NodeSnapshot, Rates, Snapshot, SocketStatus, TypeName};
 
 use crate::output::{counted, grouped};
 use crate::table::Table;
@@ -174,6 +174,7 @@ fn socket_table(nodes: &[NodeSnapshot], names: &Names) -> Table {
         "NACKED",
         "REJECTED",
         "EXHAUSTED",
+        "MISSED",
     ]);
     let mut by_channel: Vec<_> = sockets(nodes).collect();
     by_channel.sort_by(|(_, one), (_, other)| (&one.channel, rank(one)).cmp(&(&other.channel, rank(other))));
@@ -181,28 +182,38 @@ fn socket_table(nodes: &[NodeSnapshot], names: &Names) -> Table {
     for (node, socket) in by_channel {
         let channel = if last == Some(&socket.channel) { String::new() } else { socket.channel.clone() };
         last = Some(&socket.channel);
-        let unless_0 = |count: u64| if count == 0 { String::new() } else { grouped(count) };
-        rows.push([
-            channel,
-            socket.kind.clone(),
-            types(socket),
-            names.of_node(node),
-            grouped(socket.peers),
-            grouped(socket.queued),
-            grouped(socket.in_flight),
-            full(socket),
-            socket.oldest.map(time).unwrap_or_default(),
-            socket.rates.map(|rates| rate(rates.taken_in)).unwrap_or_default(),
-            socket.rates.map(|rates| rate(rates.handled)).unwrap_or_default(),
-            grouped(socket.handled),
-            unless_0(socket.redelivered),
-            unless_0(socket.returned),
-            unless_0(socket.nacked),
-            unless_0(socket.rejected),
-            unless_0(socket.exhausted),
-        ]);
+        let mut row = vec![channel, socket.kind.clone(), types(socket), names.of_node(node)];
+        row.extend(figures(socket));
+        rows.push(row);
     }
     rows
+}
+
+/// What stands under PEERS and all that follow.
+fn figures(socket: &SocketStatus) -> [String; 14] {
+    let unless_0 = |count: u64| if count == 0 { String::new() } else { grouped(count) };
+    let rate = |of: fn(Rates) -> f64| socket.rates.map(|rates| rate(of(rates))).unwrap_or_default();
+    // Nobody acknowledges what is published, and its bound is for each subscriber, where the queues are of all.
+    let [full, handled_per_s, handled] = match &socket.kind[..] {
+        "publisher" => Default::default(),
+        _ => [full(socket), rate(|rates| rates.handled), grouped(socket.handled)],
+    };
+    [
+        grouped(socket.peers),
+        grouped(socket.queued),
+        grouped(socket.in_flight),
+        full,
+        socket.oldest.map(time).unwrap_or_default(),
+        rate(|rates| rates.taken_in),
+        handled_per_s,
+        handled,
+        unless_0(socket.redelivered),
+        unless_0(socket.returned),
+        unless_0(socket.nacked),
+        unless_0(socket.rejected),
+        unless_0(socket.exhausted),
+        unless_0(socket.missed),
+    ]
 }
 
 fn types(socket: &SocketStatus) -> String {
@@ -224,4 +235,26 @@ fn full(socket: &SocketStatus) -> String {
         .chain(bytes)
         .max_by_key(|(used, bound)| u128::from(*used) * 1_000_000 / u128::from((*bound).max(1)));
     nearest.map(|(used, bound)| share(used, bound)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(kind: &str) -> SocketStatus {
+        let mut socket = SocketStatus::default();
+        socket.kind = kind.into();
+        (socket.peers, socket.queued, socket.handled, socket.missed) = (8, 1_600, 0, 12);
+        socket.bound_messages = Some(1_000);
+        socket
+    }
+
+    #[test]
+    fn what_subscribers_miss_is_shown_and_nothing_that_a_publisher_does_not_count() {
+        let [peers, queued, _, full, .., missed] = figures(&socket("publisher"));
+        assert_eq!([&peers[..], &queued, &full, &missed], ["8", "1,600", "", "12"]);
+        assert_eq!(figures(&socket("publisher"))[7], "", "nobody acknowledges");
+        assert_eq!(figures(&socket("subscriber"))[7], "0");
+        assert_eq!(figures(&socket("subscriber"))[13], "12");
+    }
 }
