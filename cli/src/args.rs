@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
+use clap::{ArgAction, ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use meshmq::{InvalidTopic, TraceParent};
 
@@ -231,14 +231,15 @@ pub(crate) struct ReqArgs {
 /// It finds MESHMQ_CHANNEL, MESHMQ_ID, MESHMQ_SENDER (the node that asks), MESHMQ_ATTEMPT and the headers of the request as
 /// MESHMQ_HEADER_NAME in its environment.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("answer").args(["exec", "echo"]).required(true))]
 pub(crate) struct RepArgs {
     /// Channel to answer on
     pub(crate) channel: String,
     /// Run CMD in a shell for each request
-    #[arg(long, value_name = "CMD", required_unless_present = "echo")]
+    #[arg(long, value_name = "CMD")]
     pub(crate) exec: Option<String>,
     /// Answer each request with its own body and headers
-    #[arg(long, conflicts_with = "exec")]
+    #[arg(long)]
     pub(crate) echo: bool,
     /// How many commands run at a time
     #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", default_value_t = 8, conflicts_with = "echo",
@@ -358,7 +359,7 @@ pub(crate) struct InputArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct MetricsArgs {
     /// Serve this node's figures for Prometheus at http://IP:PORT/metrics, for whoever can reach it
-    #[arg(long = "metrics", value_name = "IP:PORT")]
+    #[arg(long = "metrics", value_name = "IP:PORT", value_parser = address)]
     pub(crate) address: Option<SocketAddr>,
 }
 
@@ -375,7 +376,7 @@ pub(crate) struct CommonArgs {
     #[arg(long = "peer", value_name = "ADDR", env = "MESHMQ_PEERS", value_delimiter = ',', help_heading = MESH)]
     pub(crate) peers: Vec<String>,
     /// Address to listen on, IP:PORT; without it, any free port
-    #[arg(long, value_name = "ADDR", env = "MESHMQ_LISTEN", help_heading = MESH)]
+    #[arg(long, value_name = "ADDR", env = "MESHMQ_LISTEN", value_parser = address, help_heading = MESH)]
     pub(crate) listen: Option<SocketAddr>,
     /// Neither be seen nor look for others on the network (mDNS)
     #[arg(long, env = "MESHMQ_NO_MDNS", value_parser = FalseyValueParser::new(), help_heading = MESH)]
@@ -422,6 +423,11 @@ fn topic(text: &str) -> Result<String, InvalidTopic> {
 
 fn pattern(text: &str) -> Result<String, InvalidTopic> {
     meshmq::check_pattern(text).map(|()| text.to_owned())
+}
+
+/// An address of this machine. A name could be several.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write IP:PORT, like 127.0.0.1:7000, or [::]:7000 for all addresses".to_owned())
 }
 
 /// `500ms`, `5s`, `2m`, `1h`; a number alone is seconds.

@@ -3,6 +3,7 @@
 use meshmq::{Event, Events};
 
 use crate::output::Say;
+use crate::words::called;
 
 /// Tells until the node ends: what needs the user's attention always, who comes and goes with `-v`.
 pub(crate) async fn tell(mut events: Events, say: Say) {
@@ -27,10 +28,10 @@ pub(crate) async fn tell(mut events: Events, say: Say) {
                 publisher.short()
             )),
             Event::PeerJoined { node, name, address } => {
-                say.detail(format_args!("node {} ({name}) is here, at {address}", node.short()));
+                say.detail(format_args!("node {} is here, at {address}", called(&name, node)));
             }
             Event::PeerLeft { node, name, why } => {
-                say.detail(format_args!("node {} ({name}) has left: {why}", node.short()))
+                say.detail(format_args!("node {} has left: {why}", called(&name, node)))
             }
             Event::Refused { address, why } => say.detail(format_args!("refused {address}: {why}")),
             // The command itself says what it waits for.

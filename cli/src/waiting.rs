@@ -13,6 +13,7 @@ use crate::ls;
 use crate::output::Say;
 use crate::refused::refusal;
 use crate::signals::Signals;
+use crate::words::called;
 
 /// After so long without progress a command says what it waits for.
 const SILENT: Duration = Duration::from_secs(5);
@@ -109,7 +110,7 @@ impl<'a> Waiting<'a> {
         if peers.is_empty() {
             return format!("no other node of mesh {mesh:?} is in sight");
         }
-        let shown: Vec<_> = peers.iter().take(8).map(|peer| format!("{} ({})", peer.name, peer.id.short())).collect();
+        let shown: Vec<_> = peers.iter().take(8).map(|peer| called(&peer.name, peer.id)).collect();
         let more =
             if peers.len() > shown.len() { format!(" and {} more", peers.len() - shown.len()) } else { String::new() };
         format!("nodes of mesh {mesh:?} in sight: {}{more}", shown.join(", "))

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use meshmq::NodeId;
+
 use crate::output::grouped;
 
 /// `0.21 ms`, `4.0 ms`, `1.5 s`, `2 m 10 s`, `3 h 5 m`, `12 d 4 h`
@@ -38,6 +40,12 @@ pub(crate) fn share(used: u64, bound: u64) -> String {
     }
 }
 
+/// `thumbs (vy5z4oormk)`; who was given no name is called by its id, and need not be twice.
+pub(crate) fn called(name: &str, node: NodeId) -> String {
+    let short = node.short();
+    if name == short { short } else { format!("{name} ({short})") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +66,13 @@ mod tests {
             assert_eq!(time(Duration::from_millis(millis)), text);
         }
         assert_eq!(time(Duration::from_micros(213)), "0.21 ms");
+    }
+
+    #[test]
+    fn who_has_no_name_is_called_once() {
+        let node = NodeId::from_bytes([7; 32]);
+        assert_eq!(called(&node.short(), node), node.short());
+        assert_eq!(called("thumbs", node), format!("thumbs ({})", node.short()));
     }
 
     #[test]
