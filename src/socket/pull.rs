@@ -203,7 +203,24 @@ impl Pull {
     /// Where a message takes long, give the socket this much [`prefetch`](PullBuilder::prefetch): the automatic one may let
     /// in fewer messages than that.
     ///
-    /// Returns when the socket or its node is closed and the last handler has ended.
+    /// Returns when the socket or its node is closed and the last handler has ended. So a worker ends without leaving work
+    /// half done:
+    ///
+    /// ```no_run
+    /// # async fn resize(_: &[u8]) -> Result<(), String> { Ok(()) }
+    /// # async fn worker(node: meshmq::Node, asked_to_stop: impl Future<Output = ()>) -> meshmq::Result<()> {
+    /// use meshmq::Message;
+    ///
+    /// let pull = node.pull("jobs").prefetch(4).await?;
+    /// let stop = async {
+    ///     asked_to_stop.await; // for instance `tokio::signal::ctrl_c()`
+    ///     pull.close(); // nothing is handed out any more
+    /// };
+    /// let (served, ()) = tokio::join!(pull.serve(4, |job: Message| async move { resize(&job).await }), stop);
+    /// served?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// None of its own; a handler's error is logged at `debug`.
