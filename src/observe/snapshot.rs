@@ -83,7 +83,7 @@ pub struct LinkStatus {
 pub struct SocketStatus {
     /// A number that its node uses once.
     pub id: u64,
-    /// `push` or `pull`; later versions have further kinds.
+    /// `push`, `pull`, `publisher`, `subscriber`, `requester` or `replier`; later versions may have further kinds.
     pub kind: String,
     /// The channel it is on.
     pub channel: String,
