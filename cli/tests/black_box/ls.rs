@@ -10,7 +10,7 @@ fn mesh(user: &User) -> (Process, Process) {
     let puller = Process::start(&mut user.meshmq(&["pull", "idle", "--name", "puller"]));
     let mut pusher = Process::start(&mut user.meshmq(&["push", "jobs", "--name", "pusher", "-v"]));
     pusher.write("one\ntwo\nthree\n");
-    pusher.says("(puller) is here");
+    pusher.says("node puller (");
     (pusher, puller)
 }
 

@@ -41,10 +41,10 @@ fn each_subscriber_has_what_it_wants() {
     let (mut web, mut all) = (sub(&user, &["logs", "app.*"]), sub(&user, &["logs", "--topics"]));
     let mut named = sub(&user, &["logs", "logs"]);
     for (args, lines) in [
-        (&["pub", "logs", "--topic", "app.web"][..], "one\ntwo\n"),
-        (&["pub", "logs", "-t", "app.web.errors"], "three\n"),
+        (&["pub", "logs", "--wait-subscribers", "3", "--topic", "app.web"][..], "one\ntwo\n"),
+        (&["pub", "logs", "--wait-subscribers", "3", "-t", "app.web.errors"], "three\n"),
         // The topic is the channel's name.
-        (&["pub", "logs"], "four\n"),
+        (&["pub", "logs", "--wait-subscribers", "3"], "four\n"),
     ] {
         let published = run(&mut user.meshmq(args), lines);
         assert_eq!((published.code, &published.stdout[..]), (Some(0), ""), "{}", published.stderr);
@@ -65,7 +65,10 @@ fn what_one_prints_with_topics_another_can_publish() {
     let mut copy = sub(&user, &["copy", "--topics"]);
     let mut relay = Process::start(&mut user.shell("$M sub logs 'a.>' -v --topics | $M pub copy --topic-from-line"));
     relay.says("subscribed to ");
-    let ended = run(&mut user.meshmq(&["pub", "logs", "--topic-from-line"]), "a.b\tone\nb.c\tno\na.c\ttwo\twords\n");
+    let ended = run(
+        &mut user.meshmq(&["pub", "logs", "--wait-subscribers", "1", "--topic-from-line"]),
+        "a.b\tone\nb.c\tno\na.c\ttwo\twords\n",
+    );
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!([copy.line(), copy.line()], ["a.b\tone", "a.c\ttwo\twords"]);
 }
@@ -75,19 +78,21 @@ fn whole_files_and_nul_are_published_as_well() {
     let user = User::new();
     let mut parts = sub(&user, &["files", "-0", "-n", "2"]);
     let file = user.file("poem", "two\nlines");
-    let ended = run(&mut user.meshmq(&["pub", "files", "--whole", file.to_str().unwrap()]), "");
+    let ended =
+        run(&mut user.meshmq(&["pub", "files", "--wait-subscribers", "1", "--whole", file.to_str().unwrap()]), "");
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let ended = run(&mut user.meshmq(&["pub", "files", "-0"]), "a\nb\0");
+    let ended = run(&mut user.meshmq(&["pub", "files", "--wait-subscribers", "1", "-0"]), "a\nb\0");
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!([parts.line(), parts.line(), parts.line()], ["two", "lines\0a", "b\0"]);
     assert_eq!(parts.end().code, Some(0));
 
     // As lines it would look like two.
     let mut lines = sub(&user, &["files", "-n", "1"]);
-    let ended = run(&mut user.meshmq(&["pub", "files", "--whole", file.to_str().unwrap()]), "");
+    let ended =
+        run(&mut user.meshmq(&["pub", "files", "--wait-subscribers", "1", "--whole", file.to_str().unwrap()]), "");
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     lines.says("of topic files was not printed: it holds a line break: use -0 or --json");
-    let ended = run(&mut user.meshmq(&["pub", "files"]), "good\n");
+    let ended = run(&mut user.meshmq(&["pub", "files", "--wait-subscribers", "1"]), "good\n");
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let ended = lines.end();
     assert_eq!((ended.code, &ended.stdout[..]), (Some(1), "good\n"), "{}", ended.stderr);
@@ -97,7 +102,7 @@ fn whole_files_and_nul_are_published_as_well() {
 fn json_tells_all() {
     let user = User::new();
     let mut sub = sub(&user, &["ticks", "eu.>", "--json", "-n", "1"]);
-    let args = ["pub", "ticks", "--topic", "eu.dax", "--header", "unit=EUR", "--json"];
+    let args = ["pub", "ticks", "--wait-subscribers", "1", "--topic", "eu.dax", "--header", "unit=EUR", "--json"];
     let published = run(&mut user.meshmq(&args), "18,412\n");
     assert_eq!(published.code, Some(0), "{}", published.stderr);
     let summary = line(&published.stdout);
@@ -212,7 +217,7 @@ fn a_command_for_each_message() {
     let user = User::new();
     let command = r#"echo "$MESHMQ_TOPIC $MESHMQ_CHANNEL $MESHMQ_HEADER_KIND: $(cat)"; test "$MESHMQ_TOPIC" != b"#;
     let mut sub = sub(&user, &["news", "-n", "2", "--exec", command]);
-    let args = ["pub", "news", "--topic-from-line", "--header", "kind=x"];
+    let args = ["pub", "news", "--wait-subscribers", "1", "--topic-from-line", "--header", "kind=x"];
     let published = run(&mut user.meshmq(&args), "a.b\tone\nb\ttwo\n");
     assert_eq!(published.code, Some(0), "{}", published.stderr);
     assert_eq!([sub.line(), sub.line()], ["a.b news x: one", "b news x: two"]);
@@ -228,7 +233,7 @@ fn a_command_that_is_not_there_or_hangs_stops_no_other_message() {
     let mut absent = sub(&user, &["news", "-n", "1", "--exec", "no-such-command"]);
     let command = r#"case "$(cat)" in hang) echo $$; exec tail -f /dev/null;; *) echo done;; esac"#;
     let mut hangs = sub(&user, &["news", "--jobs", "2", "--exec", command]);
-    let published = run(&mut user.meshmq(&["pub", "news"]), "hang\ngo\n");
+    let published = run(&mut user.meshmq(&["pub", "news", "--wait-subscribers", "2"]), "hang\ngo\n");
     assert_eq!(published.code, Some(0), "{}", published.stderr);
     let mut lines = [hangs.line(), hangs.line()];
     lines.sort();
@@ -268,8 +273,10 @@ fn topics_that_do_not_fit_are_refused() {
         ("a..b\tx\n", "message 2: part 2 of the topic is empty"),
         ("a.*\tx\n", "message 2: "),
     ] {
-        let refused =
-            run(&mut user.meshmq(&["pub", "logs", "--topic-from-line"]), &format!("a\tgood\n{bad}b\tlater\n"));
+        let refused = run(
+            &mut user.meshmq(&["pub", "logs", "--wait-subscribers", "1", "--topic-from-line"]),
+            &format!("a\tgood\n{bad}b\tlater\n"),
+        );
         assert_eq!(refused.code, Some(1), "{}", refused.stderr);
         assert!(refused.stderr.contains(words), "{}", refused.stderr);
         assert_eq!(all.line(), "a\tgood", "what stands before it is published");
@@ -281,7 +288,7 @@ fn who_has_seen_enough_is_no_failure() {
     let user = User::new();
     let mut head = Process::start(&mut user.shell("{ $M sub ticks -v; echo code $? >&2; } | head -n 2"));
     head.says("subscribed to ");
-    let published = run(&mut user.meshmq(&["pub", "ticks"]), &seq(100));
+    let published = run(&mut user.meshmq(&["pub", "ticks", "--wait-subscribers", "1"]), &seq(100));
     assert_eq!(published.code, Some(0), "{}", published.stderr);
     let ended = head.end();
     assert_eq!(ended.stdout, "1\n2\n");
