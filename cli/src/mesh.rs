@@ -61,7 +61,7 @@ pub(crate) fn serve_metrics(node: &Node, args: &MetricsArgs, say: Say) -> anyhow
 /// A node could not start: some of it is the user's mistake.
 fn refused_to_join(error: JoinError) -> anyhow::Error {
     match error {
-        JoinError::Peer(_) | JoinError::Name => Exit::Usage.because(error),
+        JoinError::Peer(_) | JoinError::MeshName | JoinError::Name => Exit::Usage.because(error),
         _ => error.into(),
     }
 }

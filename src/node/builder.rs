@@ -17,7 +17,7 @@ use crate::discovery::{Advert, Finder, Fixed, InvalidPeer, Local, PeerAddress, S
 use crate::env::{BoxFuture, Env, OwnThread};
 use crate::link::{BindError, Endpoint};
 use crate::trust::{Credentials, Identity, IdentityError, KeyError, Mesh, MeshKey};
-use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESSAGE, MAX_MESSAGE_CEILING, MAX_NODE_NAME};
+use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESH_NAME, MAX_MESSAGE, MAX_MESSAGE_CEILING, MAX_NODE_NAME};
 
 /// Options of a node; await it to join the mesh.
 ///
@@ -91,6 +91,9 @@ pub enum JoinError {
     /// The port can not be opened.
     #[error("{0}")]
     Listen(String),
+    /// The mesh's name is empty, too long, or has control characters.
+    #[error("the name of a mesh has 1 to {MAX_MESH_NAME} bytes and no control characters")]
+    MeshName,
     /// The node's name is too long, or has control characters.
     #[error("the name of a node has at most {MAX_NODE_NAME} bytes and no control characters")]
     Name,
@@ -316,8 +319,11 @@ impl Builder {
     }
 
     fn check(&self) -> Result<(), JoinError> {
-        let name_fits = |name: &String| name.len() <= MAX_NODE_NAME && !name.chars().any(char::is_control);
-        if !self.name.as_ref().is_none_or(name_fits) {
+        let fits = |name: &str, most: usize| name.len() <= most && !name.chars().any(char::is_control);
+        if self.mesh.is_empty() || !fits(&self.mesh, MAX_MESH_NAME) {
+            return Err(JoinError::MeshName);
+        }
+        if !self.name.as_ref().is_none_or(|name| fits(name, MAX_NODE_NAME)) {
             return Err(JoinError::Name);
         }
         for (what, value, most) in

@@ -11,6 +11,8 @@ pub(crate) const MAX_MESSAGE_CEILING: usize = 1 << 29;
 pub(crate) const MAX_CHANNEL: usize = 255;
 /// Longest name of a node, in bytes.
 pub(crate) const MAX_NODE_NAME: usize = 255;
+/// Longest name of a mesh, in bytes. It does not travel: the mesh key is derived with it.
+pub(crate) const MAX_MESH_NAME: usize = 255;
 /// Longest name of a type of messages, in bytes.
 pub(crate) const MAX_TYPE_NAME: usize = 255;
 /// Deepest nesting of a typed value in a body: what reads it recurses, on a stack that may be small.

@@ -108,6 +108,16 @@ fn a_body_over_the_limit() {
 }
 
 #[test]
+fn a_mesh_that_is_no_name() {
+    let user = User::new();
+    let words = "the name of a mesh has 1 to 255 bytes and no control characters";
+    for mesh in ["", "two\nlines", &"x".repeat(256)] {
+        refused(&mut user.meshmq(&["pull", "jobs", "--mesh", mesh]), 2, &[words]);
+        refused(user.meshmq(&["pull", "jobs"]).env("MESHMQ_MESH", mesh), 2, &[words]);
+    }
+}
+
+#[test]
 fn a_channel_that_is_no_name() {
     let user = User::new();
     for command in ["push", "pull"] {
