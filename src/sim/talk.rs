@@ -63,6 +63,12 @@ impl World {
         if !self.hosts[host].up || own.over {
             return Ok(false);
         }
+        // What was lost on the way nobody sends again whose end is over. What a stopped host finds had come before.
+        let sender = &self.connections[connection].ends[1 - end];
+        let latest = (sender.over_at + self.plan.latency.1).max(self.hosts[host].node_paused_until);
+        if sender.over && self.now > latest {
+            return Ok(false);
+        }
         self.connections[connection].ends[end].received += 1;
         self.connections[connection].ends[end].heard_at = self.now;
         let now = self.now;

@@ -8,13 +8,14 @@ pub(crate) mod terminal;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, kill_process_group, pidfd_open, waitpid};
 use tempfile::TempDir;
 
 /// Far more than anything takes, for a machine with other things to do.
@@ -122,8 +123,8 @@ pub(crate) struct Ended {
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child: Child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child: Child = command.process_group(0).spawn().unwrap();
         let pid = Pid::from_child(&child);
         let stdin = child.stdin.take();
         let stdout = lines(child.stdout.take().unwrap());
@@ -213,10 +214,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.code.try_recv().is_err() {
-            // It may have ended just now.
-            let _ = kill_process(self.pid, Signal::KILL);
-        }
+        // And all of a shell's pipeline. It may have ended just now.
+        let _ = kill_process_group(self.pid, Signal::KILL);
     }
 }
 
