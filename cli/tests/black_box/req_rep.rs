@@ -78,7 +78,7 @@ fn a_command_ends_when_nobody_waits_for_it() {
     for how in ["deadline", "interrupt", "kill"] {
         let mut rep = rep(&user, &["slow", "--exec", command]);
         assert!(user.shell("rm -f pids; mkfifo pids").status().unwrap().success());
-        let timeout = if how == "deadline" { "1s" } else { "1m" };
+        let timeout = if how == "deadline" { "4s" } else { "1m" };
         let asking = Process::start(&mut user.meshmq(&["req", "slow", "job", "--timeout", timeout]));
         let pids = run(&mut user.shell("cat pids"), "").stdout;
         match how {
