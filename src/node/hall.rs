@@ -254,7 +254,8 @@ impl Hall {
         drop(socket);
     }
 
-    /// Changes whenever [`is_settled`](Self::is_settled) or [`sockets_facing`](Self::sockets_facing) or [`publishers`](Self::publishers) may have.
+    /// Changes whenever [`is_settled`](Self::is_settled), [`sockets_facing`](Self::sockets_facing), [`publishers`](Self::publishers)
+    /// or [`untold`](Self::untold) may have.
     pub(crate) fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
     }

@@ -295,7 +295,7 @@ impl Hall {
         all
     }
 
-    /// A peer with an open link that has not told its sockets yet: there may be a publisher among them.
+    /// A peer with an open link that has not told its sockets yet: there may be somebody among them who is looked for.
     pub(crate) fn untold(&self) -> Option<NodeId> {
         let state = self.lock();
         let mut open = state.connections.values().filter(|connected| connected.open);

@@ -127,7 +127,7 @@ async fn everybody(core: &Core, timeout: Duration) -> (Vec<(LaneKey, NodeId)>, V
     loop {
         news.borrow_and_update();
         lanes.borrow_and_update();
-        let settled = core.hall.is_settled();
+        let settled = core.hall.is_settled() && core.hall.untold().is_none();
         let mut there: BTreeSet<(NodeId, SocketId)> = core.everybody().into_iter().collect();
         let (connected, closed) = {
             let requests = lock(&core.requests);

@@ -47,7 +47,8 @@ impl Core {
             if looking {
                 // Seen before who is there is: what changes meanwhile is looked at next.
                 news.borrow_and_update();
-                if self.hall.is_settled() {
+                // A peer that has not told its sockets yet may have a replier.
+                if self.hall.is_settled() && self.hall.untold().is_none() {
                     let there = self.everybody();
                     looking = self.turn(|requests, _| {
                         requests.nobody_there(&there);

@@ -162,3 +162,53 @@ async fn answers_that_nobody_waits_for_are_passed_over() {
     until(|| requester.metrics().late == 1000).await;
     assert_eq!((victim.peers().len(), requester.metrics().open), (1, 0));
 }
+
+#[tokio::test]
+async fn a_peer_that_has_not_told_its_sockets_yet_may_have_a_replier() {
+    let key = key();
+    let victim = node(&key).env(world(None)).await.unwrap();
+    let requester = victim.requester("asked").await.unwrap();
+    victim.settled().await;
+    let den = Den::new(&key);
+    let mut peer = Hostile::linked(&den, &victim).await;
+    until(|| victim.peers().len() == 1).await;
+    let one = async { requester.request("to one").await.unwrap() };
+    let all = async { requester.request_all("to all").await.unwrap().recv().await.unwrap() };
+    let told = async {
+        peer.tell([entry(1, SocketKind::Replier, "asked")], true).await;
+        let (mut send, mut recv) = peer.connection.quinn().accept_bi().await.unwrap();
+        let mut bytes = BytesMut::new();
+        put_numbers(&mut bytes, to_requester::CREDIT, &[1 << 20]);
+        send.write_all(&bytes).await.unwrap();
+        // The opening frame, credit, and both requests.
+        let mut heard = Vec::new();
+        while !["to one", "to all"].iter().all(|body| heard.windows(6).any(|part| part == body.as_bytes())) {
+            heard.extend_from_slice(&recv.read_chunk(1 << 16, true).await.unwrap().unwrap().bytes);
+        }
+        let mut bytes = BytesMut::new();
+        for id in 0..2 {
+            put_reply(&mut bytes, id, &[], 1, 1);
+            bytes.extend_from_slice(b"z");
+        }
+        send.write_all(&bytes).await.unwrap();
+        (send, recv)
+    };
+    let (one, all, _lane) = tokio::join!(one, all, told);
+    assert_eq!((one.body(), all.body()), ("z".into(), "z".into()));
+}
+
+#[tokio::test]
+async fn nobody_there_is_said_as_soon_as_the_last_peer_has_told_its_sockets() {
+    let key = key();
+    let victim = node(&key).env(world(None)).await.unwrap();
+    let requester = victim.requester("asked").await.unwrap();
+    victim.settled().await;
+    let den = Den::new(&key);
+    let mut peer = Hostile::linked(&den, &victim).await;
+    until(|| victim.peers().len() == 1).await;
+    let late = requester.request("x").timeout(Duration::from_millis(50)).await;
+    assert_eq!((late.unwrap_err(), requester.metrics().no_replier), (RequestError::NoReplier, 1), "it has its time");
+    let told = async { peer.tell([entry(1, SocketKind::Replier, "another")], true).await };
+    let (one, ()) = tokio::join!(requester.request("x").into_future(), told);
+    assert_eq!(one.unwrap_err(), RequestError::NoReplier);
+}
