@@ -186,6 +186,18 @@ pub enum Event {
         /// How many messages were dropped by that.
         dropped: u64,
     },
+    /// A reply of this node was larger than it sends, or than whoever asked takes: its request has failed with the code
+    /// `too_large`. Told at once, then at most once a second for each socket and node that asks.
+    ReplyTooLarge {
+        /// The channel.
+        channel: String,
+        /// The node that asked.
+        requester: NodeId,
+        /// The reply's length in bytes.
+        len: usize,
+        /// The most that would have been sent.
+        limit: usize,
+    },
     /// The reader was too slow: this many events before the next one were dropped.
     Missed {
         /// How many.
@@ -222,6 +234,10 @@ impl Event {
         Self::SubscriberDisconnected { channel: channel.into(), subscriber, dropped }
     }
 
+    pub(crate) fn too_large(channel: &str, requester: NodeId, len: usize, limit: usize) -> Self {
+        Self::ReplyTooLarge { channel: channel.into(), requester, len, limit }
+    }
+
     /// About how much memory it pins.
     fn size(&self) -> usize {
         let types = |types: &Types| types.names().map(|said| said.name.len()).sum::<usize>();
@@ -235,7 +251,8 @@ impl Event {
             | Self::MessagesMissed { channel, .. }
             | Self::Disconnected { channel, .. }
             | Self::SlowSubscriber { channel, .. }
-            | Self::SubscriberDisconnected { channel, .. } => channel.len(),
+            | Self::SubscriberDisconnected { channel, .. }
+            | Self::ReplyTooLarge { channel, .. } => channel.len(),
             Self::Alone { report } => report.len(),
             Self::TypeMismatch { channel, here, there, .. } => channel.len() + types(here) + types(there),
             Self::ChannelAlone { channel, nearest, mismatch, .. } => {

@@ -84,6 +84,7 @@ impl ReplierBuilder {
             requesters: Connected::new(),
             orphaned: AtomicBool::new(false),
             warned: AtomicBool::new(false),
+            told_too_large: Mutex::default(),
             env: self.hall.env().clone(),
             hall: self.hall.clone(),
         });

@@ -125,6 +125,8 @@ pub(crate) const MISSED_EVENTS: Duration = Duration::from_secs(1);
 /// How long a failed message waits before it goes out again, by the number of its failures; the last one repeats.
 pub(crate) const BACKOFF: [Duration; 6] = [
     Duration::ZERO,
+/// A replier whose replies are too large for a node raises an event at once, then this often as long as it goes on.
+pub(crate) const TOO_LARGE_EVENTS: Duration = Duration::from_secs(1);
     Duration::from_millis(10),
     Duration::from_millis(100),
     Duration::from_secs(1),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::{PATIENCE, Place, Role, address, run, until};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, pending};
-use meshmq::{Builder, Message, NewMessage, Node, RemoteError, Replier, ReplyError, RequestError, Requester};
+use meshmq::{Builder, Event, Message, NewMessage, Node, RemoteError, Replier, ReplyError, RequestError, Requester};
 use rustix::process::Signal;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -392,6 +392,44 @@ fn the_largest_bodies_pass_and_larger_ones_are_refused() {
         assert!(short.await.unwrap().is_ok() && long.await.unwrap().is_ok());
         let bytes = || (requester.metrics().bytes, replier.metrics().bytes);
         until("nothing is held any more", || bytes() == (0, 0)).await;
+    });
+}
+
+#[test]
+fn a_reply_that_is_too_large_for_who_asked_is_told_by_an_event() {
+    run(async {
+        let place = Place::new();
+        let (small, answering) = (place.builder().max_message(1000).await.unwrap(), place.builder().await.unwrap());
+        let replier = answering.replier("work").await.unwrap();
+        let requester = small.requester("work").await.unwrap();
+        requester.wait_for_repliers(1).await.unwrap();
+        let mut events = answering.events();
+        for len in [1001, 2000] {
+            let answer = async {
+                let fault = replier.recv().await.unwrap().reply(vec![0; len]).unwrap_err();
+                assert_eq!(fault, ReplyError::TooLarge { len, limit: 1000 });
+            };
+            let (failed, ()) = tokio::join!(requester.request("x").into_future(), answer);
+            assert!(matches!(failed, Err(RequestError::Remote { code, .. }) if code == "too_large"));
+        }
+        // Another one is told of by itself; this node takes what it sends.
+        let own = answering.requester("work").await.unwrap();
+        own.wait_for_repliers(1).await.unwrap();
+        let most = 16 << 20;
+        let answer = async { replier.recv().await.unwrap().reply(vec![0; most + 1]).unwrap_err() };
+        let (_, _) = tokio::join!(own.request("x").into_future(), answer);
+
+        let mut told = Vec::new();
+        while let Some(event) = events.try_recv() {
+            if let Event::ReplyTooLarge { channel, requester, len, limit } = event {
+                assert_eq!(channel, "work");
+                told.push((requester, len, limit));
+            }
+        }
+        assert_eq!(told[0], (small.id(), 1001, 1000));
+        assert_eq!(told[told.len() - 1], (answering.id(), most + 1, most));
+        // At once, and then once a second: on a busy machine that may have passed.
+        assert!(told.len() == 2 || told[1] == (small.id(), 2000, 1000), "{told:?}");
     });
 }
 

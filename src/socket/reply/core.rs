@@ -1,5 +1,6 @@
 //! The replier itself, as its node and its lanes' carriers hold it: how do lanes open, speak and end, and whose time is up?
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 use std::task::{Context, Poll};
@@ -8,7 +9,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::env::Env;
-use crate::node::Hall;
+use crate::id::NodeId;
+use crate::node::{Event, Hall};
 use crate::observe::{AskingRequesterMetrics, ReplierMetrics, SocketFigures, SocketMetrics};
 use crate::pattern::content::Content;
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd, Violation};
@@ -17,6 +19,7 @@ use crate::pattern::reply::{Effects, Figures, WorkKey, Works};
 use crate::socket::connected::Connected;
 use crate::sync::{AtomicBool, Mutex, Notify};
 use crate::wire::control::{OpenLane, SocketKind};
+use crate::wire::limits::TOO_LARGE_EVENTS;
 
 /// The socket itself.
 pub(super) struct Core {
@@ -30,6 +33,8 @@ pub(super) struct Core {
     pub(super) orphaned: AtomicBool,
     /// That a request was dropped without an answer has been said.
     pub(super) warned: AtomicBool,
+    /// When it was told last of a node that replies were too large for it.
+    pub(super) told_too_large: Mutex<BTreeMap<NodeId, Instant>>,
     pub(super) env: Env,
     pub(super) hall: Arc<Hall>,
 }
@@ -82,6 +87,20 @@ impl Core {
     pub(super) fn largest_reply(&self, key: WorkKey) -> usize {
         let theirs = lock(&self.works).largest_reply(key);
         theirs.map_or(self.max_message, |theirs| theirs.min(self.max_message))
+    }
+
+    /// A reply was too large for this node: told at once, and then as often as is of use.
+    pub(super) fn too_large(&self, requester: NodeId, len: usize, limit: usize) {
+        let now = self.env.now();
+        {
+            let mut told = lock(&self.told_too_large);
+            told.retain(|_, at| now < *at + TOO_LARGE_EVENTS);
+            if told.contains_key(&requester) {
+                return;
+            }
+            told.insert(requester, now);
+        }
+        self.hall.emit(Event::too_large(&self.channel, requester, len, limit));
     }
 
     /// The handle is gone: what is not handed out goes elsewhere.

@@ -66,7 +66,13 @@ impl Request {
         };
         let (channel, id) = (&self.hand.core.channel, self.message.id());
         tracing::warn!(target: "meshmq::socket", channel, %id, %fault, "a reply does not fit: its request has failed");
-        let code = if matches!(fault, ReplyError::TooLarge { .. }) { "too_large" } else { "invalid" };
+        let code = match fault {
+            ReplyError::TooLarge { len, limit } => {
+                self.hand.core.too_large(self.message.sender(), len, limit);
+                "too_large"
+            }
+            ReplyError::Header(_) => "invalid",
+        };
         self.answer(Answer::Failed { code: code.into(), message: fault.to_string() }, "failed");
         Err(fault)
     }

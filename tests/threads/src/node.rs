@@ -54,6 +54,10 @@ impl Event {
     pub(crate) fn given_up(_: &str, _: NodeId, _: u64) -> Self {
         Self
     }
+
+    pub(crate) fn too_large(_: &str, _: NodeId, _: usize, _: usize) -> Self {
+        Self
+    }
 }
 
 impl Hall {
