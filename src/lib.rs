@@ -110,10 +110,10 @@ pub use socket::{
 };
 pub use trust::{IdentityError, InvalidMeshKey, KeyError, MeshKey};
 pub use typed::{
-    NewTyped, Opening, Reading, Received, Typed, TypedAsk, TypedAskAll, TypedAsking, TypedBuilder, TypedDelivery,
-    TypedPermit, TypedPublish, TypedPublisher, TypedPublisherSink, TypedPull, TypedPush, TypedPushSink, TypedRecvError,
-    TypedReplier, TypedReplies, TypedReplyError, TypedRequest, TypedRequestError, TypedRequester, TypedSend,
-    TypedSendError, TypedSendErrorKind, TypedSubscriber, Undecodable,
+    NewTyped, Opening, Reading, Received, Typed, TypedAsk, TypedAskAll, TypedAsking, TypedAskingAll, TypedBuilder,
+    TypedDelivery, TypedPermit, TypedPublish, TypedPublisher, TypedPublisherSink, TypedPull, TypedPush, TypedPushSink,
+    TypedRecvError, TypedReplier, TypedReplies, TypedReplyError, TypedRequest, TypedRequestError,
+    TypedRequestErrorKind, TypedRequester, TypedSend, TypedSendError, TypedSendErrorKind, TypedSubscriber, Undecodable,
 };
 
 /// The code of the README compiles.

@@ -41,7 +41,10 @@ pub(crate) use received::read;
 pub use received::{Reading, Received, TypedDelivery, TypedRecvError, Undecodable};
 pub use reply::{TypedReplier, TypedReplyError, TypedRequest};
 pub(crate) use reply::{answered, undecodable};
-pub use request::{TypedAsk, TypedAskAll, TypedAsking, TypedReplies, TypedRequestError, TypedRequester};
+pub use request::{
+    TypedAsk, TypedAskAll, TypedAsking, TypedAskingAll, TypedReplies, TypedRequestError, TypedRequestErrorKind,
+    TypedRequester,
+};
 pub use subscribe::TypedSubscriber;
 
 /// A type of messages, under the name that it has all over the mesh.

@@ -66,6 +66,13 @@ where
             }
         }
     }
+
+    /// The same, with the headers kept as well: for what may be given back long after it was taken.
+    pub(crate) fn encode_and_keep(self) -> Result<(Self, NewMessage), TypedSendError<Self>> {
+        let headers = self.headers.clone();
+        let (value, message) = self.encode()?;
+        Ok((Self { value, headers }, message))
+    }
 }
 
 impl<T> From<T> for NewTyped<T> {

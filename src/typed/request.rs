@@ -14,10 +14,11 @@ use serde::de::DeserializeOwned;
 
 use super::Typed;
 use super::builder::{TypedBuilder, View, type_name};
-use super::outgoing::NewTyped;
+use super::outgoing::{NewTyped, TypedSendError};
 use super::received::{Reading, Received, Undecodable, read};
 use crate::error::RequestError;
 use crate::id::{NodeId, Types};
+use crate::message::NewMessage;
 use crate::socket::{Ask, AskAll, Asking, Missing, Replies, Reply, Requester, RequesterBuilder};
 
 impl RequesterBuilder {
@@ -59,15 +60,14 @@ where
     Q: Typed + Serialize,
     R: Typed + DeserializeOwned,
 {
-    /// As [`Requester::request`], for a value.
-    pub fn request(&self, message: impl Into<NewTyped<Q>>) -> TypedAsk<R> {
-        TypedAsk::new(message.into().encode().map(|(_, message)| self.requester.request(message)).map_err(unencodable))
+    /// As [`Requester::request`], for a value, which is given back where no handler has run for it.
+    pub fn request(&self, message: impl Into<NewTyped<Q>>) -> TypedAsk<Q, R> {
+        TypedAsk { ask: State::of(message.into(), |message| self.requester.request(message)), of: PhantomData }
     }
 
-    /// As [`Requester::request_all`], for a value.
-    pub fn request_all(&self, message: impl Into<NewTyped<Q>>) -> TypedAskAll<R> {
-        let ask = message.into().encode().map(|(_, message)| self.requester.request_all(message));
-        TypedAskAll { ask: ask.map_err(unencodable), of: PhantomData }
+    /// As [`Requester::request_all`], for a value, which is given back where nothing was sent.
+    pub fn request_all(&self, message: impl Into<NewTyped<Q>>) -> TypedAskAll<Q, R> {
+        TypedAskAll { ask: State::of(message.into(), |message| self.requester.request_all(message)), of: PhantomData }
     }
 }
 
@@ -106,29 +106,62 @@ impl<Q, R> fmt::Debug for TypedRequester<Q, R> {
     }
 }
 
-fn unencodable(error: impl fmt::Display) -> String {
-    error.to_string()
+/// A value that is asked, kept to be given back, and who asks it.
+enum State<Q, A> {
+    Asks(NewTyped<Q>, A),
+    Unencodable(TypedSendError<NewTyped<Q>>),
+    Over,
+}
+
+impl<Q, A> State<Q, A> {
+    fn of(message: NewTyped<Q>, ask: impl FnOnce(NewMessage) -> A) -> Self
+    where
+        Q: Typed + Serialize,
+    {
+        match message.encode_and_keep() {
+            Ok((kept, message)) => Self::Asks(kept, ask(message)),
+            Err(error) => Self::Unencodable(error),
+        }
+    }
+
+    fn map<B>(self, change: impl FnOnce(A) -> B) -> State<Q, B> {
+        match self {
+            Self::Asks(kept, ask) => State::Asks(kept, change(ask)),
+            Self::Unencodable(error) => State::Unencodable(error),
+            Self::Over => State::Over,
+        }
+    }
+
+    fn poll<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, TypedRequestError<Q>>>
+    where
+        A: Future<Output = Result<T, RequestError>> + Unpin,
+    {
+        let ended = match self {
+            Self::Asks(_, asking) => Some(ready!(Pin::new(asking).poll(cx))),
+            Self::Unencodable(_) => None,
+            Self::Over => panic!("polled after it was ready"),
+        };
+        Poll::Ready(match (std::mem::replace(self, Self::Over), ended) {
+            (Self::Asks(kept, _), Some(ended)) => ended.map_err(|error| TypedRequestError::of(error, kept)),
+            (Self::Unencodable(error), _) => Err(error.into()),
+            _ => unreachable!("what is not over is one of the two"),
+        })
+    }
 }
 
 /// A request that is not sent yet: see [`Ask`], whose options it has.
 ///
 /// # Cancel safety
 /// As that of [`Ask`].
-#[derive(Debug)]
 #[must_use = "nothing is asked until it is awaited"]
-pub struct TypedAsk<R> {
-    /// Or why the value has no form.
-    ask: Result<Ask, String>,
+pub struct TypedAsk<Q, R> {
+    ask: State<Q, Ask>,
     of: PhantomData<fn() -> R>,
 }
 
-impl<R> TypedAsk<R> {
-    fn new(ask: Result<Ask, String>) -> Self {
-        Self { ask, of: PhantomData }
-    }
-
+impl<Q, R> TypedAsk<Q, R> {
     fn with(self, option: impl FnOnce(Ask) -> Ask) -> Self {
-        Self::new(self.ask.map(option))
+        Self { ask: self.ask.map(option), of: PhantomData }
     }
 
     /// As [`Ask::timeout`].
@@ -152,46 +185,66 @@ impl<R> TypedAsk<R> {
     }
 }
 
-impl<R> IntoFuture for TypedAsk<R>
+impl<Q, R> IntoFuture for TypedAsk<Q, R>
 where
     R: Typed + DeserializeOwned,
 {
-    type Output = Result<Received<Reply, R>, TypedRequestError>;
-    type IntoFuture = TypedAsking<R>;
+    type Output = Result<Received<Reply, R>, TypedRequestError<Q>>;
+    type IntoFuture = TypedAsking<Q, R>;
 
-    fn into_future(self) -> TypedAsking<R> {
+    fn into_future(self) -> TypedAsking<Q, R> {
         TypedAsking { asking: self.ask.map(IntoFuture::into_future), of: PhantomData }
     }
 }
 
+impl<Q, R> fmt::Debug for TypedAsk<Q, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TypedAsk")
+    }
+}
+
 /// A request on its way: see [`TypedAsk`].
-#[derive(Debug)]
 #[must_use = "nothing is asked until it is awaited"]
-pub struct TypedAsking<R> {
-    asking: Result<Asking, String>,
+pub struct TypedAsking<Q, R> {
+    asking: State<Q, Asking>,
     of: PhantomData<fn() -> R>,
 }
 
-impl<R> Future for TypedAsking<R>
+// The value in it is only kept to be given back.
+impl<Q, R> Unpin for TypedAsking<Q, R> {}
+
+impl<Q, R> Future for TypedAsking<Q, R>
 where
     R: Typed + DeserializeOwned,
 {
-    type Output = Result<Received<Reply, R>, TypedRequestError>;
+    type Output = Result<Received<Reply, R>, TypedRequestError<Q>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let asking = match &mut self.asking {
-            Ok(asking) => asking,
-            Err(why) => return Poll::Ready(Err(TypedRequestError::Unencodable(std::mem::take(why)))),
-        };
-        let reply = ready!(Pin::new(asking).poll(cx));
-        Poll::Ready(reply.map_err(Into::into).and_then(|reply| Ok(read(reply)?)))
+        let reply = ready!(self.asking.poll(cx));
+        Poll::Ready(reply.and_then(|reply| Ok(read(reply)?)))
     }
+}
+
+impl<Q, R> fmt::Debug for TypedAsking<Q, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TypedAsking")
+    }
+}
+
+/// A request of values has ended without one. Where no handler has run, the value that was asked is given back: it may be
+/// asked again without harm.
+#[non_exhaustive]
+pub struct TypedRequestError<Q> {
+    /// How it has ended.
+    pub kind: TypedRequestErrorKind,
+    /// What was asked. `None`: a handler may have run for it.
+    pub message: Option<NewTyped<Q>>,
 }
 
 /// How a request of values ended without one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum TypedRequestError {
+pub enum TypedRequestErrorKind {
     /// As that of bytes.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -203,37 +256,103 @@ pub enum TypedRequestError {
     Undecodable(#[from] Undecodable<Reply>),
 }
 
+impl<Q> TypedRequestError<Q> {
+    fn of(error: RequestError, kept: NewTyped<Q>) -> Self {
+        let message = (!error.may_have_run()).then_some(kept);
+        Self { kind: error.into(), message }
+    }
+
+    /// A handler may have run: as [`RequestError::may_have_run`]. Exactly where it is `false` the value is given back.
+    pub fn may_have_run(&self) -> bool {
+        self.message.is_none()
+    }
+
+    /// The value, without its headers, where it is given back.
+    pub fn into_value(self) -> Option<Q> {
+        self.message.map(|message| message.value)
+    }
+}
+
+impl<Q> From<TypedSendError<NewTyped<Q>>> for TypedRequestError<Q> {
+    fn from(error: TypedSendError<NewTyped<Q>>) -> Self {
+        Self { kind: TypedRequestErrorKind::Unencodable(error.to_string()), message: Some(error.message) }
+    }
+}
+
+impl<Q> From<Undecodable<Reply>> for TypedRequestError<Q> {
+    fn from(wrong: Undecodable<Reply>) -> Self {
+        Self { kind: wrong.into(), message: None }
+    }
+}
+
+impl<Q> fmt::Debug for TypedRequestError<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedRequestError").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl<Q> fmt::Display for TypedRequestError<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl<Q> std::error::Error for TypedRequestError<Q> {}
+
 /// A request to every replier on the channel, which is not sent yet: see [`AskAll`], whose options it has.
 ///
 /// # Cancel safety
 /// As that of [`AskAll`].
-#[derive(Debug)]
 #[must_use = "nothing is asked until it is awaited"]
-pub struct TypedAskAll<R> {
-    ask: Result<AskAll, String>,
+pub struct TypedAskAll<Q, R> {
+    ask: State<Q, AskAll>,
     of: PhantomData<fn() -> R>,
 }
 
-impl<R> TypedAskAll<R> {
+impl<Q, R> TypedAskAll<Q, R> {
     /// As [`AskAll::timeout`].
     pub fn timeout(self, time: Duration) -> Self {
         Self { ask: self.ask.map(|ask| ask.timeout(time)), of: PhantomData }
     }
 }
 
-impl<R> IntoFuture for TypedAskAll<R>
-where
-    R: Typed + DeserializeOwned,
-{
-    type Output = Result<TypedReplies<R>, TypedRequestError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+impl<Q, R> IntoFuture for TypedAskAll<Q, R> {
+    type Output = Result<TypedReplies<R>, TypedRequestError<Q>>;
+    type IntoFuture = TypedAskingAll<Q, R>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        let ask = self.ask;
-        Box::pin(async move {
-            let replies = ask.map_err(TypedRequestError::Unencodable)?.into_future().await?;
-            Ok(TypedReplies { replies, of: PhantomData })
-        })
+    fn into_future(self) -> TypedAskingAll<Q, R> {
+        TypedAskingAll { asking: self.ask.map(IntoFuture::into_future), of: PhantomData }
+    }
+}
+
+impl<Q, R> fmt::Debug for TypedAskAll<Q, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TypedAskAll")
+    }
+}
+
+/// A request to every replier that is being sent: see [`TypedAskAll`].
+#[must_use = "nothing is asked until it is awaited"]
+pub struct TypedAskingAll<Q, R> {
+    asking: State<Q, <AskAll as IntoFuture>::IntoFuture>,
+    of: PhantomData<fn() -> R>,
+}
+
+// The value in it is only kept to be given back.
+impl<Q, R> Unpin for TypedAskingAll<Q, R> {}
+
+impl<Q, R> Future for TypedAskingAll<Q, R> {
+    type Output = Result<TypedReplies<R>, TypedRequestError<Q>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let replies = ready!(self.asking.poll(cx));
+        Poll::Ready(replies.map(|replies| TypedReplies { replies, of: PhantomData }))
+    }
+}
+
+impl<Q, R> fmt::Debug for TypedAskingAll<Q, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TypedAskingAll")
     }
 }
 

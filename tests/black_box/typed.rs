@@ -6,8 +6,8 @@ use crate::support::{Place, run, until};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use meshmq::{
     Event, Events, HandleError, InvalidTypeName, NewTyped, Node, NodeStatus, OpenError, RequestError, SendErrorKind,
-    TypeName, Typed, TypedPull, TypedRecvError, TypedReplyError, TypedRequestError, TypedSendErrorKind, WhenFull,
-    blocking,
+    TypeName, Typed, TypedPull, TypedRecvError, TypedReplyError, TypedRequestError, TypedRequestErrorKind,
+    TypedSendErrorKind, WhenFull, blocking,
 };
 use serde::{Deserialize, Serialize};
 
@@ -464,9 +464,9 @@ async fn requests(place: &Place) -> (Node, Node, meshmq::TypedRequester<Job, u64
 }
 
 /// The code and the words that a request has failed with.
-fn remote(error: TypedRequestError) -> (String, String) {
-    match error {
-        TypedRequestError::Request(RequestError::Remote { code, message }) => (code, message),
+fn remote<Q>(error: TypedRequestError<Q>) -> (String, String) {
+    match error.kind {
+        TypedRequestErrorKind::Request(RequestError::Remote { code, message }) => (code, message),
         other => panic!("{other}"),
     }
 }
@@ -527,9 +527,9 @@ fn the_types_of_requests_and_of_replies_have_to_agree() {
         one.settled().await;
         // Nobody is there for it, and that is said at once.
         let nobody = requester.request(job(1)).timeout(Duration::from_secs(600)).await.unwrap_err();
-        assert!(matches!(nobody, TypedRequestError::Request(RequestError::NoReplier)), "{nobody}");
+        assert!(matches!(nobody.kind, TypedRequestErrorKind::Request(RequestError::NoReplier)), "{nobody}");
         let nobody = requester.request_all(job(1)).await.unwrap_err();
-        assert!(matches!(nobody, TypedRequestError::Request(RequestError::NoReplier)), "{nobody}");
+        assert!(matches!(nobody.kind, TypedRequestErrorKind::Request(RequestError::NoReplier)), "{nobody}");
         assert_eq!(other_reply.metrics().received + other_request.metrics().received, 0);
     });
 }
@@ -575,8 +575,51 @@ fn what_is_no_value_fails_a_request_by_name() {
         let (error, ()) = tokio::join!(requester.request(job(1)).into_future(), async {
             untyped.recv().await.unwrap().reply("no number").unwrap();
         });
-        let Err(TypedRequestError::Undecodable(wrong)) = error else { panic!("{error:?}") };
+        let error = error.unwrap_err();
+        assert!(error.may_have_run());
+        let TypedRequestErrorKind::Undecodable(wrong) = error.kind else { panic!("{error:?}") };
         assert!(wrong.raw.body() == "no number" && wrong.to_string().contains("not a u64 v1"), "{wrong}");
+    });
+}
+
+#[test]
+fn a_value_that_nobody_has_worked_on_is_given_back() {
+    run(async {
+        let place = Place::new();
+        let (one, two) = two_nodes(&place).await;
+        let requester = one.requester("width").typed::<Job, u64>().await.unwrap();
+        one.settled().await;
+        let asked = || NewTyped::new(job(7)).header("kind", "resize");
+        let is_back = |error: TypedRequestError<Job>, how: RequestError| {
+            assert!(matches!(&error.kind, TypedRequestErrorKind::Request(kind) if *kind == how), "{error}");
+            assert!(!error.may_have_run());
+            assert_eq!(error.message, Some(asked()), "{how}");
+        };
+        is_back(requester.request(asked()).await.unwrap_err(), RequestError::NoReplier);
+        is_back(requester.request_all(asked()).await.unwrap_err(), RequestError::NoReplier);
+
+        let replier = two.replier("width").limit(1).typed::<Job, u64>().await.unwrap();
+        requester.wait_for_repliers(1).await.unwrap();
+        let in_hand = tokio::spawn(requester.request(asked()).timeout(support::PATIENCE).into_future());
+        let request = replier.recv().await.unwrap();
+        is_back(requester.request(asked()).await.unwrap_err(), RequestError::Busy);
+        request.fail("zero", "no width");
+        let failed = in_hand.await.unwrap().unwrap_err();
+        assert!(failed.may_have_run() && failed.message.is_none(), "{failed}");
+
+        // What does not fit is refused before anybody is asked.
+        let most = 16 << 20;
+        let large = || Job { file: "x".repeat(most), width: 1 };
+        let refused = requester.request(large()).await.unwrap_err();
+        assert!(matches!(refused.kind, TypedRequestErrorKind::Request(RequestError::TooLarge { .. })), "{refused}");
+        assert!(refused.into_value().is_some_and(|value| value == large()));
+        assert!(requester.request_all(large()).await.unwrap_err().into_value().is_some_and(|value| value == large()));
+        let untold = NewTyped::new(job(1)).header("", "no name");
+        let refused = requester.request(untold.clone()).await.unwrap_err();
+        assert!(matches!(refused.kind, TypedRequestErrorKind::Request(RequestError::Header(_))), "{refused}");
+        assert_eq!(refused.message, Some(untold));
+        drop(one.shutdown(Duration::ZERO).await);
+        is_back(requester.request(asked()).await.unwrap_err(), RequestError::Closed);
     });
 }
 
@@ -586,8 +629,13 @@ fn what_has_no_form_is_neither_asked_nor_answered() {
         let node = Node::isolated().await.unwrap();
         let requester = node.requester("odd").typed::<Odd, u64>().await.unwrap();
         let error = requester.request(Odd).await.unwrap_err();
-        assert!(matches!(&error, TypedRequestError::Unencodable(why) if why.contains("out of order")), "{error}");
-        assert!(matches!(requester.request_all(Odd).await, Err(TypedRequestError::Unencodable(_))));
+        assert!(
+            matches!(&error.kind, TypedRequestErrorKind::Unencodable(why) if why.contains("out of order")),
+            "{error}"
+        );
+        assert!(error.into_value().is_some());
+        let error = requester.request_all(Odd).await.unwrap_err();
+        assert!(matches!(error.kind, TypedRequestErrorKind::Unencodable(_)) && error.message.is_some(), "{error}");
         assert_eq!(requester.metrics().asked, 0);
 
         let requester = node.requester("width").await.unwrap();
@@ -691,6 +739,8 @@ fn values_are_published_to_who_wants_them() {
         assert_eq!(sub.next().await.unwrap().unwrap().width, 3);
         assert!(sub.try_recv().unwrap().is_none());
 
+        let refused = publisher.publish("big..a", NewTyped::new(job(4)).header("kind", "x")).await.unwrap_err();
+        assert_eq!(refused.message, NewTyped::new(job(4)).header("kind", "x"));
         let refused = publisher.publish("big..a", job(4)).await.unwrap_err();
         assert!(matches!(refused.kind, TypedSendErrorKind::Refused(SendErrorKind::Topic(_))), "{refused}");
         assert_eq!(refused.into_value(), job(4));

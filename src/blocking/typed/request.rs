@@ -52,12 +52,12 @@ where
     R: Typed + DeserializeOwned,
 {
     /// A request, which [`send`](TypedAsk::send) sends.
-    pub fn request(&self, message: impl Into<NewTyped<Q>>) -> TypedAsk<R> {
+    pub fn request(&self, message: impl Into<NewTyped<Q>>) -> TypedAsk<Q, R> {
         TypedAsk(self.typed.request(message))
     }
 
     /// The same request to every replier that there is, which [`send`](TypedAskAll::send) sends.
-    pub fn request_all(&self, message: impl Into<NewTyped<Q>>) -> TypedAskAll<R> {
+    pub fn request_all(&self, message: impl Into<NewTyped<Q>>) -> TypedAskAll<Q, R> {
         TypedAskAll(self.typed.request_all(message))
     }
 }
@@ -111,9 +111,9 @@ impl<Q, R> fmt::Debug for TypedRequester<Q, R> {
 /// A request that is not sent yet: [`meshmq::TypedAsk`](crate::TypedAsk) without `.await`.
 #[derive(Debug)]
 #[must_use = "nothing is asked until it is sent"]
-pub struct TypedAsk<R>(typed::TypedAsk<R>);
+pub struct TypedAsk<Q, R>(typed::TypedAsk<Q, R>);
 
-impl<R> TypedAsk<R> {
+impl<Q, R> TypedAsk<Q, R> {
     /// As [`timeout`](crate::Ask::timeout).
     pub fn timeout(self, time: Duration) -> Self {
         Self(self.0.timeout(time))
@@ -135,15 +135,15 @@ impl<R> TypedAsk<R> {
     }
 }
 
-impl<R> TypedAsk<R>
+impl<Q, R> TypedAsk<Q, R>
 where
     R: Typed + DeserializeOwned,
 {
     /// Sends it, and waits for its reply, by its time at the latest.
     ///
     /// # Errors
-    /// [`TypedRequestError`] says how it ended instead.
-    pub fn send(self) -> Result<Received<Reply, R>, TypedRequestError> {
+    /// [`TypedRequestError`] says how it ended instead, and gives the value back where no handler has run for it.
+    pub fn send(self) -> Result<Received<Reply, R>, TypedRequestError<Q>> {
         block_on(self.0.into_future())
     }
 }
@@ -151,16 +151,16 @@ where
 /// A request to every replier that is not sent yet: [`meshmq::TypedAskAll`](crate::TypedAskAll) without `.await`.
 #[derive(Debug)]
 #[must_use = "nothing is asked until it is sent"]
-pub struct TypedAskAll<R>(typed::TypedAskAll<R>);
+pub struct TypedAskAll<Q, R>(typed::TypedAskAll<Q, R>);
 
-impl<R> TypedAskAll<R> {
+impl<Q, R> TypedAskAll<Q, R> {
     /// As [`timeout`](crate::AskAll::timeout).
     pub fn timeout(self, time: Duration) -> Self {
         Self(self.0.timeout(time))
     }
 }
 
-impl<R> TypedAskAll<R>
+impl<Q, R> TypedAskAll<Q, R>
 where
     R: Typed + DeserializeOwned,
 {
@@ -168,7 +168,7 @@ where
     ///
     /// # Errors
     /// As [`meshmq::TypedAskAll`](crate::TypedAskAll).
-    pub fn send(self) -> Result<TypedReplies<R>, TypedRequestError> {
+    pub fn send(self) -> Result<TypedReplies<R>, TypedRequestError<Q>> {
         block_on(self.0.into_future()).map(TypedReplies)
     }
 }
