@@ -120,7 +120,7 @@ impl Types {
     /// Sockets that say this and that may meet: whatever both say, they say alike.
     pub(crate) fn meet(&self, other: &Self) -> bool {
         let alike = |one: &Option<TypeName>, other: &Option<TypeName>| one.is_none() || other.is_none() || one == other;
-        alike(&self.message, &other.message) && alike(&self.reply, &other.reply)
+        planted!(TypesIgnored) || alike(&self.message, &other.message) && alike(&self.reply, &other.reply)
     }
 
     /// Each name that it says.

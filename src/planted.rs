@@ -102,6 +102,7 @@ mod switches {
         // These live in the rooms around: only real nodes meet them.
         CarrierTellsNobody: "the end of a lane is not told that its carrier is gone",
         LaneLossUnnoticed: "a pusher keeps what is in flight on a lane that is lost",
+        TypesIgnored: "sockets meet whatever types they say",
     }
 
     thread_local! {

@@ -4,6 +4,7 @@
 
 #[allow(dead_code, reason = "others use the rest of it")]
 mod node;
+mod types;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -14,9 +15,16 @@ use netsim::{Host, Link, Sim};
 use node::join;
 
 /// What the pure depth does not reach.
-const WHOLE: &[Bug] = &[Bug::CarrierTellsNobody, Bug::LaneLossUnnoticed];
+const WHOLE: &[(Bug, Scenario)] = &[
+    (Bug::CarrierTellsNobody, workers_come_and_go),
+    (Bug::LaneLossUnnoticed, workers_come_and_go),
+    (Bug::TypesIgnored, types_keep_sockets_apart),
+];
 const SEEDS: u64 = 20;
 const MESSAGES: u32 = 60;
+
+/// What is run with a seed, and a bug or none.
+type Scenario = fn(u64, Option<Bug>);
 
 /// Two workers take jobs; one crashes and comes back, the other is cut off for a while. Every job is handled in the end.
 fn workers_come_and_go(seed: u64, bug: Option<Bug>) {
@@ -42,6 +50,15 @@ fn workers_come_and_go(seed: u64, bug: Option<Bug>) {
         pushed.await.unwrap();
         let summary = ledger.finish(sim.elapsed()).unwrap_or_else(|violation| panic!("{violation}"));
         assert_eq!(summary.handled, u64::from(MESSAGES));
+    });
+}
+
+/// Sockets of every kind on one channel: no message passes between those of different types.
+fn types_keep_sockets_apart(seed: u64, bug: Option<Bug>) {
+    let builder = Sim::builder(seed).time_limit(Duration::from_secs(600));
+    builder.run(async |sim: Sim| {
+        bug.into_iter().for_each(plant);
+        types::sockets_of_different_types_exchange_nothing(sim, Duration::from_secs(3)).await;
     });
 }
 
@@ -74,10 +91,10 @@ async fn work(sim: Sim, host: Host, ledger: Ledger<u32>) {
 fn each_bug_of_the_outer_rooms_is_found() {
     for seed in 0..SEEDS {
         workers_come_and_go(seed, None);
+        types_keep_sockets_apart(seed, None);
     }
-    for bug in WHOLE {
-        let finds =
-            |seed: &u64| std::panic::catch_unwind(AssertUnwindSafe(|| workers_come_and_go(*seed, Some(*bug)))).is_err();
+    for (bug, scenario) in WHOLE {
+        let finds = |seed: &u64| std::panic::catch_unwind(AssertUnwindSafe(|| scenario(*seed, Some(*bug)))).is_err();
         let found = (0..SEEDS).find(finds);
         println!("| `{bug:?}` | {} | {:?} |", bug.what(), found.map(|seed| seed + 1));
         assert!(found.is_some(), "no seed of {SEEDS} finds that {}", bug.what());

@@ -124,4 +124,4 @@ const FRESH: u64 = 200;
 const FOUND: &[u64] = &[9_566_665_018_180_652];
 
 /// These live in the rooms around; netsim's tests look for them.
-const ELSEWHERE: &[Bug] = &[Bug::CarrierTellsNobody, Bug::LaneLossUnnoticed];
+const ELSEWHERE: &[Bug] = &[Bug::CarrierTellsNobody, Bug::LaneLossUnnoticed, Bug::TypesIgnored];

@@ -7,6 +7,8 @@ mod failures;
 mod news;
 mod requests;
 mod silence;
+#[path = "../types/mod.rs"]
+mod types;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -288,4 +290,14 @@ async fn two_that_shut_down_at_once_end_in_time_and_hand_back(sim: Sim) {
     let handled = handled.await.unwrap();
     // What was acknowledged as the link ended may be handed back as well: its pusher can't know.
     assert!(handled + back.len() >= 500, "{handled} handled, {} handed back", back.len());
+}
+
+/// Whatever becomes of links and nodes, types decide who meets whom.
+#[netsim::test(
+    seeds = 8,
+    time_limit = 600.s(),
+    meets = ["a message passes between two typed sockets", "a message passes between a typed socket and an untyped one"]
+)]
+async fn sockets_of_different_types_exchange_nothing(sim: Sim) {
+    types::sockets_of_different_types_exchange_nothing(sim, 10.s()).await;
 }
