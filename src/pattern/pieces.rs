@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::content::Content;
 use super::lane::Violation;
 use crate::wire::exchange::{self, Begun};
-use crate::wire::limits::PIECE;
+use crate::wire::limits::{EXCHANGE_WINDOW_BYTES, EXCHANGE_WINDOWS_OF_NODE, PIECE};
 
 /// A buffer grows as its bytes arrive, never further ahead than this.
 const AHEAD: usize = 64 << 10;
@@ -77,6 +77,11 @@ pub(super) struct Arriving {
     headers: Bytes,
     body: BytesMut,
     length: usize,
+}
+
+/// Not all of the body is in its first frame, which this is.
+pub(super) fn is_part<H>(begun: &Begun<H>, payload: &Bytes) -> bool {
+    payload.len() - begun.piece < begun.body
 }
 
 /// What the first frame of a body has brought.
@@ -244,6 +249,12 @@ impl Allowance {
     pub(super) fn held(&self) -> u64 {
         self.spent - self.released
     }
+}
+
+/// What one node may hold of a socket, over all its lanes, before a body that comes in parts is refused: each lane may begin
+/// one beyond its credit, and a node may have many lanes.
+pub(super) fn most_of_node(max_message: usize) -> u64 {
+    EXCHANGE_WINDOWS_OF_NODE * EXCHANGE_WINDOW_BYTES.max(max_message as u64)
 }
 
 #[cfg(test)]

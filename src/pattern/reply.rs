@@ -26,6 +26,7 @@ use super::pieces::{Allowance, Arriving, Frames, Out, Rest};
 use super::push::LaneKey;
 use super::waiters::{Ticket, Waiters};
 use crate::id::NodeId;
+use crate::wire::exchange::OVERFLOW;
 use crate::wire::limits::{EXCHANGE_WINDOW_BYTES, LANE_WINDOW_BYTES};
 
 /// Everything that a replier has taken in and not answered.
@@ -34,6 +35,8 @@ pub(crate) struct Works {
     limit: u64,
     works: BTreeMap<WorkKey, Work>,
     next_work: WorkKey,
+    /// What each node has of them.
+    places: BTreeMap<NodeId, Places>,
     /// Here in full, and not handed out.
     waiting: BTreeSet<WorkKey>,
     receivers: Waiters,
@@ -66,6 +69,14 @@ struct Work {
     joined: bool,
     /// Who wants to know when nobody waits for it any more.
     watchers: Waiters,
+}
+
+/// The work of one node's requests.
+#[derive(Debug, Default)]
+struct Places {
+    works: usize,
+    /// Those whose bodies are on their way.
+    arriving: BTreeSet<WorkKey>,
 }
 
 /// Over which lane an answer is waited for.
@@ -147,7 +158,7 @@ pub(crate) struct Counts {
     pub(crate) expired: u64,
     /// Their lane was lost.
     pub(crate) lost: u64,
-    /// Taken in, and sent away unhanded when the replier closed.
+    /// Taken in, and sent away unhanded: the replier closed, or had no room and their bodies were still on their way.
     pub(crate) returned: u64,
     /// There was no room for them.
     pub(crate) busy: u64,
@@ -198,6 +209,7 @@ impl Works {
             limit,
             works: BTreeMap::new(),
             next_work: 0,
+            places: BTreeMap::new(),
             waiting: BTreeSet::new(),
             receivers: Waiters::default(),
             deadlines: BTreeSet::new(),
@@ -302,6 +314,13 @@ impl Works {
     /// Takes work out of the books, and tells those who watch it.
     fn take_out(&mut self, key: WorkKey) -> Option<Work> {
         let mut work = self.works.remove(&key)?;
+        if let Some(places) = self.places.get_mut(&work.origin.node) {
+            places.works -= 1;
+            places.arriving.remove(&key);
+            if places.works == 0 {
+                self.places.remove(&work.origin.node);
+            }
+        }
         self.deadlines.remove(&(work.deadline, key));
         self.waiting.remove(&key);
         if self.repeatable.get(&work.origin) == Some(&key) {
@@ -421,9 +440,7 @@ impl Works {
     }
 }
 
-/// The code of a request that was answered, and whose answer found no room.
-const OVERFLOW: &str = "overflow";
-/// That of a request that comes again when its time was up.
+/// The code of a request that comes again when its time was up.
 const EXPIRED: &str = "expired";
 
 #[cfg(test)]

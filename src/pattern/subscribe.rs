@@ -238,7 +238,7 @@ impl Feed {
             if self.strict
                 && let Some((source, missing)) = queue.missing.pop_first()
             {
-                queue.missed += missing.count;
+                queue.missed = queue.missed.saturating_add(missing.count);
                 return Ok(Some(Claimed::Missed(missing.gap(source.node))));
             }
             if let Some((ticket, waker)) = receiver {
@@ -251,7 +251,7 @@ impl Feed {
         if self.strict
             && let Some(missing) = missing
         {
-            queue.missed += missing.count;
+            queue.missed = queue.missed.saturating_add(missing.count);
             return Ok(Some(Claimed::Missed(missing.gap(node))));
         }
         let batch = piece.batch.clone();
@@ -263,7 +263,7 @@ impl Feed {
             queue.pieces.pop_front();
         }
         queue.handed += 1;
-        queue.missed += missing.map_or(0, |missing| missing.count);
+        queue.missed = queue.missed.saturating_add(missing.map_or(0, |missing| missing.count));
         drop(queue);
         if let Some(lane) = lane {
             lane.call();
@@ -320,9 +320,11 @@ impl Feed {
         Figures {
             received: desk.received,
             handed: queue.handed,
-            missed: queue.missed
-                + queue.missing.values().map(|missing| missing.count).sum::<u64>()
-                + queue.pieces.iter().filter_map(|piece| piece.missing).map(|missing| missing.count).sum::<u64>(),
+            missed: queue
+                .missing
+                .values()
+                .chain(queue.pieces.iter().filter_map(|piece| piece.missing.as_ref()))
+                .fold(queue.missed, |sum, missing| sum.saturating_add(missing.count)),
             patterns: desk.patterns.len() as u64,
             publishers,
         }
@@ -349,7 +351,8 @@ impl Feed {
             return;
         }
         let missing = queue.missing.entry(source).or_insert(Missing { count: 0, exact: true });
-        missing.count += more.count;
+        // A publisher may say whatever it likes, again and again.
+        missing.count = missing.count.saturating_add(more.count);
         missing.exact &= more.exact;
         // Of publishers that are gone the least are remembered, however many have been there.
         if queue.missing.len() > MAX_REMEMBERED {

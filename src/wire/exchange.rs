@@ -53,6 +53,9 @@ pub(crate) mod to_requester {
     pub(crate) const CLOSING: u8 = 0x07;
 }
 
+/// The code of a request that was answered, and whose answer found no room.
+pub(crate) const OVERFLOW: &str = "overflow";
+
 /// The longest frame that is read: an extension, headers, a piece, and the numbers before each.
 pub(crate) const MAX_FRAME: usize = MAX_CONTROL_FRAME + MAX_HEADERS + PIECE + 8 * 8;
 /// What is counted of each request and reply beside its headers and body: what its books take.

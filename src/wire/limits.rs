@@ -94,6 +94,9 @@ pub(crate) const MAX_REMAINING: u64 = 31_536_000_000;
 pub(crate) const REPLIER_REQUESTS: usize = 1024;
 /// What either end of an exchange takes in beyond what its application has dealt with, in bytes, over all lanes of a socket.
 pub(crate) const EXCHANGE_WINDOW_BYTES: u64 = 64 << 20;
+/// How many times that, or the largest message if that is more, the requests, or the replies, of one node may hold, over all
+/// lanes: each of them may have begun a body beyond its credit.
+pub(crate) const EXCHANGE_WINDOWS_OF_NODE: u64 = 4;
 /// Largest piece of a request's or a reply's body, in bytes.
 pub(crate) const PIECE: usize = 64 << 10;
 /// Longest code of a request that has failed, in bytes.
@@ -122,11 +125,11 @@ pub(crate) const MAX_REMEMBERED: usize = 1024;
 pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 /// A subscriber that misses messages raises an event at once, then this often as long as it goes on.
 pub(crate) const MISSED_EVENTS: Duration = Duration::from_secs(1);
+/// A replier whose replies are too large for a node raises an event at once, then this often as long as it goes on.
+pub(crate) const TOO_LARGE_EVENTS: Duration = Duration::from_secs(1);
 /// How long a failed message waits before it goes out again, by the number of its failures; the last one repeats.
 pub(crate) const BACKOFF: [Duration; 6] = [
     Duration::ZERO,
-/// A replier whose replies are too large for a node raises an event at once, then this often as long as it goes on.
-pub(crate) const TOO_LARGE_EVENTS: Duration = Duration::from_secs(1);
     Duration::from_millis(10),
     Duration::from_millis(100),
     Duration::from_secs(1),

@@ -1,6 +1,7 @@
 //! Members of the mesh that mean harm, against a real node: raw frames over a connection with valid credentials.
 
 mod exchange;
+mod news;
 
 use std::collections::BTreeSet;
 use std::fs;

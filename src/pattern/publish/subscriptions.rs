@@ -47,8 +47,12 @@ impl Publisher {
         let who = partial.and_then(|partial| partial.who).or(head.who);
         let partial = Partial { version: head.version, whole: head.whole, who, changes };
         if head.more {
+            let node = lane.peer.node;
             lane.partial = Some(partial);
-            return Ok(());
+            // As many as there may be in force: a node may have many lanes, of which none ever says the rest.
+            let of_node = self.lanes.values().filter(|lane| lane.peer.node == node);
+            let waiting: usize = of_node.filter_map(|lane| lane.partial.as_ref()).map(|part| part.changes.len()).sum();
+            return if waiting > MAX_SUBSCRIPTIONS_OF_NODE { Err(TOO_MANY) } else { Ok(()) };
         }
         let place = match (lane.place, partial.who) {
             (Some(place), _) => place,

@@ -331,3 +331,21 @@ fn a_change_costs_no_more_where_there_are_many_patterns() {
     assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(publisher.figures().patterns, MAX_SUBSCRIPTIONS as u64 - 1);
 }
+
+#[test]
+fn parts_that_never_end_are_limited_over_all_lanes_of_a_node() {
+    let mut publisher = publisher(Policy::DropOldest, 10);
+    let part = |payload: &mut Vec<u8>| (0..10_000).for_each(|_| payload.extend([1, 1, b'a']));
+    let begin = |publisher: &mut Publisher, node| {
+        let mut payload = Payload::of(&[1]);
+        payload.0.extend([1 | 2 | 4, 1]);
+        part(&mut payload.0);
+        Subscriber::new(publisher, node).say(publisher, to_sender::SUBSCRIBE, &payload.0)
+    };
+    let lanes = MAX_SUBSCRIPTIONS_OF_NODE / 10_000;
+    for _ in 0..lanes {
+        begin(&mut publisher, 1).unwrap();
+    }
+    assert!(begin(&mut publisher, 1).is_err());
+    assert!(begin(&mut publisher, 2).is_ok(), "others are not affected");
+}

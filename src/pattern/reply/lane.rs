@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use super::kept::Origin;
 use super::{Answer, Asker, Lane, Reply, Stage, Work, WorkKey, Works};
+use crate::id::NodeId;
 use crate::pattern::content::Content;
 use crate::pattern::lane::{LanePeer, Violation};
-use crate::pattern::pieces::{Allowance, Arrival, Frames, Out, Rest};
+use crate::pattern::pieces::{Allowance, Arrival, Frames, Out, Rest, is_part, most_of_node};
 use crate::pattern::push::LaneKey;
 use crate::pattern::waiters::Waiters;
 use crate::wire::control::OpenLane;
@@ -111,15 +112,17 @@ impl Works {
         let Some(lane) = self.lanes.get_mut(&key) else { return Ok(()) };
         lane.allowance.spend(cost)?;
         if lane.works.contains_key(&head.id) {
-            return Err(Violation("a request of a number that is open"));
+            return Err(OPEN);
         }
         lane.received += 1;
         let origin = Origin { node: lane.peer.node, epoch: lane.epoch, id: head.id };
         let deadline = now + Duration::from_millis(head.remaining.min(MAX_REMAINING));
-        if head.idempotent && !planted!(RunsAgain) && self.repeat(key, origin, cost, deadline) {
+        if head.idempotent && !planted!(RunsAgain) && self.repeat(key, origin, cost, deadline)? {
             return Ok(());
         }
-        if self.closed || (self.owed() >= self.limit && !planted!(LimitIgnored)) {
+        let is_much = is_part(&begun, payload) && self.held_for(origin.node) - cost >= most_of_node(max_message);
+        let is_full = self.owed() >= self.limit && !planted!(LimitIgnored);
+        if self.closed || is_much || is_full && !self.make_room_for(origin.node) {
             self.counts.busy += u64::from(!self.closed);
             self.say_busy(key, head.id, cost);
             return Ok(());
@@ -132,6 +135,11 @@ impl Works {
             Arrival::Part(part) => Stage::Arriving(part),
         };
         let whole = matches!(stage, Stage::Waiting(_));
+        let places = self.places.entry(origin.node).or_default();
+        places.works += 1;
+        if !whole {
+            places.arriving.insert(work);
+        }
         let asker = Some(Asker { lane: key, cost });
         let (idempotent, attempt) = (head.idempotent, head.attempt);
         self.effects.look |= self.armed.is_none_or(|armed| deadline < armed);
@@ -156,20 +164,43 @@ impl Works {
         (self.works.len() + waiting) as u64
     }
 
+    /// Of a node that has more places than this one, and would still have as many, one whose body is on its way goes to this
+    /// one: who announces many bodies and sends none keeps nobody out. False: there is none.
+    fn make_room_for(&mut self, node: NodeId) -> bool {
+        let own = self.places.get(&node).map_or(0, |places| places.works);
+        let richer = self.places.values().filter(|places| places.works > own + 1 && !places.arriving.is_empty());
+        // The one that came last, of which as a rule the least is here.
+        let last = richer.max_by_key(|places| places.works).and_then(|places| places.arriving.last().copied());
+        let Some(key) = last else { return false };
+        self.counts.returned += 1;
+        self.turn_away(key);
+        true
+    }
+
+    /// What requests of this node hold, over all its lanes.
+    fn held_for(&self, node: NodeId) -> u64 {
+        self.lanes.values().filter(|lane| lane.peer.node == node).map(|lane| lane.allowance.held()).sum()
+    }
+
     /// What was asked before: it joins the work in hand, or is given the answer that was kept.
-    fn repeat(&mut self, key: LaneKey, origin: Origin, cost: u64, deadline: Instant) -> bool {
+    fn repeat(&mut self, key: LaneKey, origin: Origin, cost: u64, deadline: Instant) -> Result<bool, Violation> {
         if let Some(answer) = self.kept.get(&origin).cloned() {
+            // Over another lane it may come again, and over this one not before it has its answer: who does not take that
+            // could else make this one hold more and more of them.
+            if self.lanes.get(&key).is_some_and(|lane| lane.is_answering(origin.id)) {
+                return Err(OPEN);
+            }
             self.counts.repeated += 1;
             self.send(key, Reply { id: origin.id, answer, cost });
-            return true;
+            return Ok(true);
         }
-        let Some(work_key) = self.repeatable.get(&origin).copied() else { return false };
-        let Some(work) = self.works.get_mut(&work_key) else { return false };
+        let Some(work_key) = self.repeatable.get(&origin).copied() else { return Ok(false) };
+        let Some(work) = self.works.get_mut(&work_key) else { return Ok(false) };
         if matches!(work.stage, Stage::Arriving(_)) {
             // The rest of it never comes: it begins anew.
             self.counts.lost += 1;
             self.give_up(work_key);
-            return false;
+            return Ok(false);
         }
         self.counts.repeated += 1;
         let before = work.asker.replace(Asker { lane: key, cost });
@@ -188,7 +219,7 @@ impl Works {
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.works.insert(origin.id, work_key);
         }
-        true
+        Ok(true)
     }
 
     fn handle_more(&mut self, key: LaneKey, payload: &Bytes) -> Result<(), Violation> {
@@ -212,6 +243,10 @@ impl Works {
 
     /// It is here in full.
     fn ready(&mut self, key: WorkKey) {
+        let node = self.works.get(&key).map(|work| work.origin.node);
+        if let Some(places) = node.and_then(|node| self.places.get_mut(&node)) {
+            places.arriving.remove(&key);
+        }
         self.waiting.insert(key);
         self.effects.wakers.extend(self.receivers.take());
     }
@@ -311,6 +346,11 @@ impl Works {
 }
 
 impl Lane {
+    /// It has an answer to this request that is not written.
+    fn is_answering(&self, id: u64) -> bool {
+        self.replies.iter().any(|reply| reply.id == id) || self.sending.iter().any(|rest| rest.id == id)
+    }
+
     /// The next answer that may be begun. What has failed needs no credit, and keeps its place all the same.
     fn next_reply(&mut self) -> Option<Reply> {
         let able = match &self.replies.front()?.answer {
@@ -339,3 +379,5 @@ impl Lane {
         }
     }
 }
+
+const OPEN: Violation = Violation("a request of a number that is open");

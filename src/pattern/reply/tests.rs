@@ -10,7 +10,7 @@ use crate::id::SocketId;
 use crate::pattern::lane::Violation;
 use crate::wire::control::{Level, OpenLane, SocketKind};
 use crate::wire::exchange::{self, MORE, RequestHead, put_more, put_numbers, put_request, to_replier, to_requester};
-use crate::wire::limits::PIECE;
+use crate::wire::limits::{EXCHANGE_WINDOWS_OF_NODE, PIECE};
 
 const MAX_MESSAGE: usize = 1 << 20;
 const FULL: u64 = 1 << 30;
@@ -393,4 +393,87 @@ fn requests_that_lie_cost_the_link() {
     assert_eq!(hand.works.counts.cancelled, 1);
     // A time beyond all clocks is a long one.
     hand.ask(lane, RequestHead { remaining: 1 << 61, ..head(9) }, b"x").unwrap();
+}
+
+#[test]
+fn a_repeat_before_its_answer_was_taken_costs_the_link() {
+    let mut hand = Hand::new(10);
+    // It gives no credit for replies.
+    let lane = hand.lane(1, 0);
+    let asked = RequestHead { idempotent: true, ..head(5) };
+    hand.ask(lane, asked, b"x").unwrap();
+    let work = hand.claim().unwrap();
+    assert!(hand.works.answer(work.key, reply(b"y")));
+    assert!(hand.ask(lane, asked, b"x").is_err(), "else it could have any number of answers laid ready");
+    // Over another lane it may not have come.
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, asked, b"x").unwrap();
+    assert_eq!(hand.kinds(lane), [to_requester::REPLY]);
+    hand.ask(lane, asked, b"x").unwrap();
+    assert_eq!(hand.kinds(lane), [to_requester::REPLY], "it was taken");
+}
+
+#[test]
+fn bodies_of_one_node_are_limited_over_all_its_lanes() {
+    let mut hand = Hand::new(1000);
+    let begin = |hand: &mut Hand, lane| {
+        hand.say(lane, |out| {
+            put_request(out, head(0), &[], MAX_MESSAGE, 1);
+            out.extend_from_slice(b"a");
+        })
+    };
+    let most = EXCHANGE_WINDOWS_OF_NODE * EXCHANGE_WINDOW_BYTES / MAX_MESSAGE as u64;
+    let lanes: Vec<_> = (0..most + 10).map(|_| hand.lane(1, FULL)).collect();
+    let mut busy = 0;
+    for lane in lanes {
+        begin(&mut hand, lane).unwrap();
+        busy += hand.kinds(lane).len() as u64;
+    }
+    assert_eq!(hand.works.figures().arriving, most);
+    assert_eq!((busy, hand.works.counts.busy), (10, 10));
+    let honest = hand.lane(2, FULL);
+    begin(&mut hand, honest).unwrap();
+    assert_eq!(hand.works.figures().arriving, most + 1, "others are not affected");
+    let short = hand.lane(1, FULL);
+    hand.ask(short, head(1), b"short").unwrap();
+    assert_eq!(&hand.claim().unwrap().content.body[..], b"short", "and what is here in full is not either");
+}
+
+#[test]
+fn bodies_on_their_way_keep_no_node_out_that_has_fewer_places() {
+    let mut hand = Hand::new(4);
+    let (greedy, other) = (hand.lane(1, FULL), hand.lane(2, FULL));
+    let begin = |hand: &mut Hand, lane, id| {
+        hand.say(lane, |out| {
+            put_request(out, head(id), &[], 2, 1);
+            out.extend_from_slice(b"a");
+        })
+    };
+    (0..4).for_each(|id| begin(&mut hand, greedy, id).unwrap());
+    begin(&mut hand, greedy, 4).unwrap();
+    assert_eq!(hand.kinds(greedy), [to_requester::BUSY], "it takes none of its own");
+    for id in 0..2 {
+        hand.ask(other, head(id), b"x").unwrap();
+        assert_eq!((hand.kinds(other), hand.kinds(greedy)), (vec![], vec![to_requester::BUSY]));
+    }
+    hand.ask(other, head(2), b"x").unwrap();
+    assert_eq!(hand.kinds(other), [to_requester::BUSY], "both have as many");
+    assert_eq!((hand.works.counts.returned, hand.works.counts.busy), (2, 2));
+    // The rest of what was sent away is passed over, and the others are whole.
+    for id in 0..4 {
+        hand.say(greedy, |out| {
+            put_more(out, id, 1);
+            out.extend_from_slice(b"b");
+        })
+        .unwrap();
+    }
+    assert_eq!((hand.works.figures().arriving, hand.works.figures().waiting), (0, 4));
+    // What is here in full keeps its place.
+    let third = hand.lane(3, FULL);
+    hand.ask(third, head(0), b"x").unwrap();
+    assert_eq!(hand.kinds(third), [to_requester::BUSY]);
+    while let Some(handed) = hand.claim() {
+        assert!(hand.works.answer(handed.key, reply(b"y")));
+    }
+    assert!(hand.works.places.is_empty());
 }

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::{Lane, Outcome, Place, Requests};
 use crate::pattern::content::Content;
 use crate::pattern::lane::Violation;
-use crate::pattern::pieces::{Arrival, Rest};
+use crate::pattern::pieces::{Arrival, Rest, is_part, most_of_node};
 use crate::pattern::push::LaneKey;
-use crate::wire::exchange::{self, MORE, RequestHead, to_replier, to_requester};
+use crate::wire::exchange::{self, MORE, OVERFLOW, RequestHead, to_replier, to_requester};
 use crate::wire::limits::MAX_LANES;
 
 impl Requests {
@@ -109,6 +109,9 @@ impl Requests {
             MORE => self.handle_more(key, payload, now),
             to_requester::FAILED => {
                 let (number, code, message) = exchange::read_failed(payload)?;
+                if self.lanes.get(&key).is_some_and(|lane| lane.arriving.contains_key(&number)) {
+                    return Err(Violation("a request fails after its reply has begun"));
+                }
                 if self.answers(key, number)? {
                     self.answered(key, number, now);
                     self.end(number, Outcome::Failed { code, message }, None);
@@ -207,6 +210,19 @@ impl Requests {
             self.release(key, cost);
             return Ok(());
         }
+        if is_part(&begun, payload) && self.held_for(key) - cost >= most_of_node(max_message) {
+            self.answered(key, number, now);
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                // Nobody takes the rest of it.
+                lane.cancels.push(number);
+                self.effects.wakers.extend(lane.writer.take());
+            }
+            self.release(key, cost);
+            let message = "this node holds too many bytes of replies of the one that has answered".into();
+            self.end(number, Outcome::Failed { code: OVERFLOW.into(), message }, None);
+            self.dispatch();
+            return Ok(());
+        }
         match Arrival::of(&begun, payload) {
             Arrival::Whole(content) => self.replied(key, number, content, cost, now),
             Arrival::Part(part) => {
@@ -216,6 +232,12 @@ impl Requests {
             }
         }
         Ok(())
+    }
+
+    /// What replies hold, over all lanes to the node of this one.
+    fn held_for(&self, key: LaneKey) -> u64 {
+        let Some(node) = self.lanes.get(&key).map(|lane| lane.peer.node) else { return 0 };
+        self.lanes.values().filter(|lane| lane.peer.node == node).map(|lane| lane.allowance.held()).sum()
     }
 
     fn handle_more(&mut self, key: LaneKey, payload: &Bytes, now: Instant) -> Result<(), Violation> {

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::*;
 use crate::wire::control::{Level, SocketKind};
 use crate::wire::exchange::{MORE, put_failed, put_more, put_numbers, put_reply, to_replier, to_requester};
+use crate::wire::limits::EXCHANGE_WINDOWS_OF_NODE;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MAX_MESSAGE: usize = 1 << 20;
@@ -442,6 +443,9 @@ fn answers_that_lie_cost_the_link_and_late_ones_nothing() {
     hand.say(lane, part).unwrap();
     assert!(hand.say(lane, part).is_err(), "a second reply");
     let (mut hand, lane, _, number) = begin();
+    hand.say(lane, part).unwrap();
+    assert!(hand.say(lane, |out| put_failed(out, number, "a", "b")).is_err(), "it fails after its reply has begun");
+    let (mut hand, lane, _, number) = begin();
     hand.say(lane, |out| {
         put_reply(out, number, &[], 2, 1);
         out.extend_from_slice(b"a");
@@ -456,6 +460,39 @@ fn answers_that_lie_cost_the_link_and_late_ones_nothing() {
     let (mut hand, lane, _, _) = begin();
     assert!(hand.say(lane, |out| put_numbers(out, 0x3f, &[1])).is_err(), "an unknown kind");
     hand.say(lane, |out| put_numbers(out, 0x40, &[1])).unwrap();
+}
+
+#[test]
+fn replies_of_one_node_are_limited_over_all_lanes_to_it() {
+    let mut hand = Hand::new(1000);
+    let most = EXCHANGE_WINDOWS_OF_NODE * EXCHANGE_WINDOW_BYTES / MAX_MESSAGE as u64;
+    let lanes: Vec<_> = (0..most + 3).map(|_| hand.lane(1, 0)).collect();
+    let begin = |hand: &mut Hand, lane, number| {
+        hand.say(lane, |out| {
+            put_reply(out, number, &[], MAX_MESSAGE, 1);
+            out.extend_from_slice(b"a");
+        })
+        .unwrap();
+    };
+    let mut over = 0;
+    for lane in &lanes {
+        // Only this one takes it.
+        hand.say(*lane, |out| put_numbers(out, to_requester::CREDIT, &[1])).unwrap();
+        let number = hand.ask(b"x");
+        assert!(hand.kinds(*lane).contains(&to_replier::REQUEST));
+        begin(&mut hand, *lane, number);
+        if let Some(outcome) = hand.ended(number) {
+            assert!(matches!(outcome, Outcome::Failed { code, .. } if code == "overflow"));
+            assert_eq!(hand.kinds(*lane), [to_replier::CANCEL], "the rest need not come");
+            over += 1;
+        }
+    }
+    assert_eq!(over, 3);
+    let other = hand.lane(2, 1);
+    let number = hand.ask(b"x");
+    hand.kinds(other);
+    begin(&mut hand, other, number);
+    assert_eq!(hand.ended(number), None, "others are not affected");
 }
 
 #[test]

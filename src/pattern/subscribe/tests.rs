@@ -243,3 +243,27 @@ fn changes_that_a_lane_has_not_told_are_told_together() {
     assert!(head.unwrap().whole);
     assert_eq!(patterns, 11);
 }
+
+#[test]
+fn what_a_publisher_says_to_be_missing_again_and_again_stays_a_number() {
+    for strict in [false, true] {
+        let feed = feed(strict);
+        // Each life of its lane misses as much as there can be.
+        for life in 0..20 {
+            let lane = accept(&feed, 1);
+            hear(&lane, &[control(to_receiver::SUBSCRIBED, &[1, life])]).unwrap();
+            hear(&lane, &[control(to_receiver::GAP, &[MAX_SEQUENCE_SAID])]).unwrap();
+            lane.closed();
+        }
+        assert_eq!(feed.figures().missed, u64::MAX);
+        for life in 20..40 {
+            let lane = accept(&feed, 1);
+            hear(&lane, &[control(to_receiver::SUBSCRIBED, &[1, life])]).unwrap();
+            written(&lane);
+            hear(&lane, &[control(to_receiver::GAP, &[MAX_SEQUENCE_SAID - 1]), message("a", "x")]).unwrap();
+            while claim(&feed).is_some() {}
+            lane.closed();
+        }
+        assert_eq!(feed.figures().missed, u64::MAX);
+    }
+}

@@ -4,17 +4,26 @@ use std::future::IntoFuture;
 
 use super::*;
 use crate::error::RequestError;
-use crate::wire::exchange::{self, RequestHead, put_more, put_numbers, put_reply, put_request, to_requester};
+use crate::wire::exchange::{
+    self, RequestHead, put_more, put_numbers, put_reply, put_request, to_replier, to_requester,
+};
 
 const HEAD: RequestHead = RequestHead { id: 0, remaining: 300, idempotent: false, attempt: 1 };
 
-/// Opens a lane of a requester to the victim's replier, and says these bytes on it once it may.
+/// Tells the victim of a requester, opens a lane of it to the victim's replier, and says these bytes on it once it may.
 async fn asks(hostile: &mut Hostile, bytes: &[u8]) -> (SendStream, RecvStream) {
     hostile.tell([entry(1, SocketKind::Requester, "work")], true).await;
+    asks_more(hostile, bytes).await
+}
+
+/// The same over one lane more.
+async fn asks_more(hostile: &mut Hostile, bytes: &[u8]) -> (SendStream, RecvStream) {
     let mut opening = BytesMut::new();
     let to = hostile.sockets.iter().find(|socket| socket.kind == SocketKind::Replier).unwrap().id;
     let (kind, level) = (SocketKind::Requester, Level::AtMostOnce);
-    frame::put_open(&mut opening, &OpenLane { from: SocketId(1), to, kind, level, epoch: 7, base: 0, taken: false });
+    let from = SocketId(hostile.next_lane);
+    hostile.next_lane += 1;
+    frame::put_open(&mut opening, &OpenLane { from, to, kind, level, epoch: 7, base: 0, taken: false });
     let (mut send, mut recv) = hostile.connection.quinn().open_bi().await.unwrap();
     let _ = send.write_all(&opening).await;
     // To ask without credit would be another breach.
@@ -211,4 +220,55 @@ async fn nobody_there_is_said_as_soon_as_the_last_peer_has_told_its_sockets() {
     let told = async { peer.tell([entry(1, SocketKind::Replier, "another")], true).await };
     let (one, ()) = tokio::join!(requester.request("x").into_future(), told);
     assert_eq!(one.unwrap_err(), RequestError::NoReplier);
+}
+
+#[tokio::test]
+async fn bodies_that_are_announced_and_never_sent_keep_nobody_else_out() {
+    let (key, board) = (key(), Board::default());
+    let (victim, honest) = (on_board(&key, &board).await, on_board(&key, &board).await);
+    let replier = victim.replier("work").await.unwrap();
+    let requester = honest.requester("work").await.unwrap();
+    requester.wait_for_repliers(1).await.unwrap();
+    let den = Den::new(&key);
+    let mut hostile = Hostile::linked(&den, &victim).await;
+    // For a year, as many as there is room for, and more; and one that is said to be long.
+    let body = |id| if id == 0 { 16 << 20 } else { 100 };
+    let asked = |id| request(RequestHead { id, remaining: 31_536_000_000, ..HEAD }, body(id), b"x");
+    let bytes: Vec<u8> = (0..1500).flat_map(asked).collect();
+    let (mut send, _recv) = asks(&mut hostile, &bytes).await;
+    until(|| replier.metrics().busy >= 400).await;
+    assert_eq!(replier.metrics().arriving, 1024);
+    for _ in 0..10 {
+        let answer = async { replier.recv().await.unwrap().reply("y").unwrap() };
+        let asking = async { requester.request("x").await.unwrap() };
+        let (reply, ()) = tokio::join!(asking, answer);
+        assert_eq!(reply.body(), "y");
+    }
+    let before = resident();
+    assert_eq!(victim.peers().len(), 2, "that is within the rules");
+    // Nobody waits for what it has given up or was never asked, however often it says so.
+    let mut cancels = BytesMut::new();
+    (0..200_000_u64).for_each(|id| put_numbers(&mut cancels, to_replier::CANCEL, &[id % 3000]));
+    send.write_all(&cancels).await.unwrap();
+    until(|| replier.metrics().arriving == 0).await;
+    assert_eq!(replier.metrics().bytes, 0);
+    assert!(resident() < before + (64 << 20));
+}
+
+#[tokio::test]
+async fn bodies_on_many_lanes_of_one_node_are_bounded_together() {
+    let key = key();
+    let victim = node(&key).env(world(None)).await.unwrap();
+    let replier = victim.replier("work").await.unwrap();
+    let den = Den::new(&key);
+    let mut hostile = Hostile::linked(&den, &victim).await;
+    hostile.tell((1..=100).map(|id| entry(id, SocketKind::Requester, "work")), true).await;
+    let mut lanes = Vec::new();
+    for _ in 0..100 {
+        lanes.push(asks_more(&mut hostile, &request(RequestHead { remaining: 1 << 40, ..HEAD }, 16 << 20, b"x")).await);
+    }
+    until(|| replier.metrics().received + replier.metrics().busy == 100).await;
+    // Four windows of 64 MiB.
+    assert_eq!(replier.metrics().received, 16);
+    assert_eq!(victim.peers().len(), 1);
 }
