@@ -115,6 +115,8 @@ pub(crate) struct Closed;
 pub(crate) struct Figures {
     pub(crate) received: u64,
     pub(crate) handed: u64,
+    /// Once it is closed, nothing.
+    pub(crate) waiting: u64,
     pub(crate) missed: u64,
     pub(crate) patterns: u64,
     pub(crate) publishers: Vec<PublisherFigures>,
@@ -276,6 +278,7 @@ impl Feed {
         let receivers = {
             let mut queue = lock(&self.queue);
             queue.closed = true;
+            queue.missed = queue.missed();
             queue.pieces.clear();
             queue.missing.clear();
             queue.receivers.take()
@@ -320,11 +323,8 @@ impl Feed {
         Figures {
             received: desk.received,
             handed: queue.handed,
-            missed: queue
-                .missing
-                .values()
-                .chain(queue.pieces.iter().filter_map(|piece| piece.missing.as_ref()))
-                .fold(queue.missed, |sum, missing| sum.saturating_add(missing.count)),
+            waiting: if queue.closed { 0 } else { desk.received - queue.handed },
+            missed: queue.missed(),
             patterns: desk.patterns.len() as u64,
             publishers,
         }
@@ -363,6 +363,15 @@ impl Feed {
             drop(queue);
             receivers.for_each(Waker::wake);
         }
+    }
+}
+
+impl Queue {
+    /// All that is missing, handed out or not.
+    fn missed(&self) -> u64 {
+        let before = self.pieces.iter().filter_map(|piece| piece.missing);
+        let all = before.chain(self.missing.values().copied());
+        all.fold(self.missed, |sum, missing| sum.saturating_add(missing.count))
     }
 }
 

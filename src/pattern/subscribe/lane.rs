@@ -189,7 +189,7 @@ impl FeedLane {
         PublisherFigures {
             node: self.peer.node,
             received,
-            waiting: received - self.handed.load(Acquire).min(received),
+            waiting: if work.draining { 0 } else { received - self.handed.load(Acquire).min(received) },
             missed: work.missed,
             confirmed: work.live && self.confirmed.load(Acquire) >= self.feed.version(),
         }

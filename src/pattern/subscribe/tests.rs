@@ -267,3 +267,19 @@ fn what_a_publisher_says_to_be_missing_again_and_again_stays_a_number() {
         assert_eq!(feed.figures().missed, u64::MAX);
     }
 }
+
+#[test]
+fn nothing_waits_at_a_closed_socket_and_what_was_missed_stays_counted() {
+    let feed = feed(false);
+    let lane = live(&feed, 1);
+    let gap = || control(to_receiver::GAP, &[2]);
+    hear(&lane, &[message("a", "1"), gap(), message("a", "2"), gap()]).unwrap();
+    claim(&feed);
+    let figures = |feed: &Feed| {
+        let Figures { received, handed, waiting, missed, publishers, .. } = feed.figures();
+        (received, handed, waiting, missed, publishers[0].waiting)
+    };
+    assert_eq!(figures(&feed), (2, 1, 1, 4, 1));
+    feed.drain();
+    assert_eq!(figures(&feed), (2, 1, 0, 4, 0));
+}

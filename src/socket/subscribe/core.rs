@@ -95,11 +95,11 @@ impl Core {
     }
 
     pub(super) fn figures(&self) -> SubscriberMetrics {
-        let Figures { received, handed, missed, patterns, publishers } = self.feed.figures();
+        let Figures { received, handed, waiting, missed, patterns, publishers } = self.feed.figures();
         SubscriberMetrics {
             received,
             handed,
-            waiting: received - handed,
+            waiting,
             missed,
             patterns,
             prefetch: self.prefetch,
