@@ -600,7 +600,7 @@ fn a_value_that_nobody_has_worked_on_is_given_back() {
 
         let replier = two.replier("width").limit(1).typed::<Job, u64>().await.unwrap();
         requester.wait_for_repliers(1).await.unwrap();
-        let in_hand = tokio::spawn(requester.request(asked()).timeout(support::PATIENCE).into_future());
+        let in_hand = tokio::spawn(requester.request(asked()).timeout(crate::support::PATIENCE).into_future());
         let request = replier.recv().await.unwrap();
         is_back(requester.request(asked()).await.unwrap_err(), RequestError::Busy);
         request.fail("zero", "no width");

@@ -1,11 +1,13 @@
 //! The world of a model: time stands still unless somebody moves it, and a task waits to be taken by the node's thread.
+//!
+//! No timer fires by itself, so that what one would mend is broken. A model can have those fire that are due.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -17,6 +19,10 @@ pub(crate) struct Env(Arc<Mutex<World>>);
 struct World {
     now: Instant,
     spawned: Vec<Task>,
+    /// Timers that are due by this time have fired.
+    rung: Instant,
+    /// Whoever waits for one.
+    waiting: Vec<Waker>,
 }
 
 impl fmt::Debug for Env {
@@ -27,7 +33,8 @@ impl fmt::Debug for Env {
 
 impl Env {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(World { now: Instant::now(), spawned: Vec::new() })))
+        let now = Instant::now();
+        Self(Arc::new(Mutex::new(World { now, spawned: Vec::new(), rung: now, waiting: Vec::new() })))
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -60,22 +67,44 @@ impl Env {
         Ok(28)
     }
 
-    /// It never fires: what a timer would mend is broken.
+    /// It is this late, and the timers that are due fire.
+    pub(crate) fn ring(&self, until: Instant) {
+        self.pass(until);
+        let waiting = {
+            let mut world = self.0.lock().expect("no panic");
+            world.rung = world.rung.max(until);
+            std::mem::take(&mut world.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
     pub(crate) fn timer(&self) -> Timer {
-        Timer
+        Timer { env: self.clone(), at: None }
     }
 }
 
-pub(crate) struct Timer;
+pub(crate) struct Timer {
+    env: Env,
+    at: Option<Instant>,
+}
 
 impl Timer {
-    pub(crate) fn set(&mut self, _: Option<Instant>) {}
+    pub(crate) fn set(&mut self, at: Option<Instant>) {
+        self.at = at;
+    }
 
-    pub(crate) fn poll_fired(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
+    pub(crate) fn poll_fired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.at else { return Poll::Pending };
+        let mut world = self.env.0.lock().expect("no panic");
+        if at > world.rung {
+            world.waiting.push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.at = None;
+        Poll::Ready(())
     }
 
     pub(crate) async fn fired(&mut self) {
-        std::future::pending().await
+        std::future::poll_fn(|cx| self.poll_fired(cx)).await;
     }
 }

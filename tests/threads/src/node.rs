@@ -15,7 +15,9 @@ use crate::wire::control::SocketKind;
 #[derive(Debug)]
 pub(crate) struct Hall {
     env: Env,
-    sockets: Mutex<Vec<Arc<dyn SocketEnd>>>,
+    /// Each with whether it has slots.
+    sockets: Mutex<Vec<(Arc<dyn SocketEnd>, bool)>>,
+    publishers: Mutex<Vec<At>>,
     /// Those that are over.
     ended: Mutex<Vec<SocketId>>,
     events: Mutex<Vec<Event>>,
@@ -65,6 +67,7 @@ impl Hall {
         Arc::new(Self {
             env,
             sockets: Mutex::default(),
+            publishers: Mutex::default(),
             ended: Mutex::default(),
             events: Mutex::default(),
             news: watch::Sender::new(0),
@@ -73,18 +76,28 @@ impl Hall {
 
     pub(crate) fn register(
         &self,
-        _: SocketSpec,
+        spec: SocketSpec,
         make: impl FnOnce(SocketId) -> Arc<dyn SocketEnd>,
     ) -> Result<Registered, OpenError> {
         let mut sockets = self.sockets.lock().expect("no panic");
         let end = make(SocketId(sockets.len() as u64));
-        sockets.push(end);
+        sockets.push((end, spec.slots));
         Ok(Registered)
     }
 
     /// The end of the socket that was opened last.
     pub(crate) fn newest(&self) -> Arc<dyn SocketEnd> {
-        self.sockets.lock().expect("no panic").last().expect("one was opened").clone()
+        self.sockets.lock().expect("no panic").last().expect("one was opened").0.clone()
+    }
+
+    pub(crate) fn has_slots(&self, socket: &Arc<dyn SocketEnd>) -> bool {
+        self.sockets.lock().expect("no panic").iter().any(|(end, slots)| *slots && Arc::ptr_eq(end, socket))
+    }
+
+    /// Lets go of the sockets, each of which holds its node.
+    pub(crate) fn let_go(&self) {
+        let sockets = std::mem::take(&mut *self.sockets.lock().expect("no panic"));
+        drop(sockets);
     }
 
     pub(crate) fn unregister(&self, id: SocketId) {
@@ -110,9 +123,14 @@ impl Hall {
         None
     }
 
-    /// There are none.
+    /// Those that the model has named.
     pub(crate) fn publishers(&self, _: &str, _: &Types) -> Vec<At> {
-        Vec::new()
+        self.publishers.lock().expect("no panic").clone()
+    }
+
+    /// There is a publisher, which is to confirm subscriptions.
+    pub(crate) fn has_publisher(&self, at: At) {
+        self.publishers.lock().expect("no panic").push(at);
     }
 
     pub(crate) fn env(&self) -> &Env {

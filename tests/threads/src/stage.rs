@@ -1,6 +1,6 @@
 //! What a model is played on: threads that wait for their futures, and among them the node's with all of its tasks.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,10 +10,15 @@ use bytes::{Bytes, BytesMut};
 use loom::sync::{Condvar, Mutex};
 
 use crate::env::{Env, Task};
-use crate::id::{NodeId, SocketId};
+use crate::error::OpenError;
+use crate::id::SocketId;
 use crate::node::Hall;
 use crate::pattern::lane::{LaneEnd, LanePeer, Outgoing, SocketEnd};
-use crate::socket::{Pull, PullBuilder, Push, PushBuilder, Replier, ReplierBuilder, Requester, RequesterBuilder};
+use crate::pattern::subscribe::At;
+use crate::socket::{
+    Publisher, PublisherBuilder, Pull, PullBuilder, Push, PushBuilder, Replier, ReplierBuilder, Requester,
+    RequesterBuilder, Subscriber, SubscriberBuilder,
+};
 use crate::wire::frame;
 
 /// What wakes a thread: each of its tasks has a bit.
@@ -110,30 +115,58 @@ impl NodeThread {
     }
 
     pub(crate) fn push(&mut self, set: impl FnOnce(PushBuilder) -> PushBuilder) -> (Push, Arc<dyn SocketEnd>) {
-        let builder = set(PushBuilder::new(self.hall.clone(), "jobs".into()));
-        let push = builder.into_future().into_inner().expect("a push socket opens");
-        self.take_tasks();
-        (push, self.hall.newest())
+        self.open(set(PushBuilder::new(self.hall.clone(), "jobs".into())))
     }
 
-    pub(crate) fn pull(&mut self, set: impl FnOnce(PullBuilder) -> PullBuilder) -> (Pull, Arc<dyn SocketEnd>) {
-        let builder = set(PullBuilder::new(self.hall.clone(), "jobs".into()));
-        let pull = builder.into_future().into_inner().expect("a pull socket opens");
-        (pull, self.hall.newest())
+    pub(crate) fn pull(&mut self, set: impl FnOnce(PullBuilder) -> PullBuilder) -> (Arc<Pull>, Arc<dyn SocketEnd>) {
+        let (pull, end) = self.open(set(PullBuilder::new(self.hall.clone(), "jobs".into())));
+        (Arc::new(pull), end)
     }
 
-    pub(crate) fn requester(&mut self) -> (Requester, Arc<dyn SocketEnd>) {
-        let builder = RequesterBuilder::new(self.hall.clone(), "work".into());
-        let requester = builder.into_future().into_inner().expect("a requester opens");
-        self.take_tasks();
-        (requester, self.hall.newest())
+    /// A push and a pull socket that have met.
+    pub(crate) fn jobs(
+        &mut self,
+        push: impl FnOnce(PushBuilder) -> PushBuilder,
+        pull: impl FnOnce(PullBuilder) -> PullBuilder,
+    ) -> (Push, Arc<Pull>, Lane) {
+        let ((push, from), (pull, to)) = (self.push(push), self.pull(pull));
+        (push, pull, self.join(&from, &to))
     }
 
-    pub(crate) fn replier(&mut self, limit: usize) -> (Replier, Arc<dyn SocketEnd>) {
-        let builder = ReplierBuilder::new(self.hall.clone(), "work".into()).limit(limit);
-        let replier = builder.into_future().into_inner().expect("a replier opens");
+    /// A publisher and a subscriber that have met: what is published from now on is wanted, and the node knows it.
+    pub(crate) fn news(
+        &mut self,
+        publisher: impl FnOnce(PublisherBuilder) -> PublisherBuilder,
+        subscriber: impl FnOnce(SubscriberBuilder) -> SubscriberBuilder,
+    ) -> (Publisher, Arc<Subscriber>, Lane) {
+        let (publisher, from) = self.open(publisher(PublisherBuilder::new(self.hall.clone(), "news".into())));
+        let (subscriber, to) = self.open(subscriber(SubscriberBuilder::new(self.hall.clone(), "news".into())));
+        let lane = self.join(&from, &to);
+        self.hall.has_publisher(At { link: LINK, node: self.hall.id(), socket: SOCKET });
+        self.run();
+        assert_eq!(publisher.subscribers(), 1);
+        (publisher, Arc::new(subscriber), lane)
+    }
+
+    pub(crate) fn replier(&mut self) -> (Arc<Replier>, Arc<dyn SocketEnd>) {
+        let (replier, end) = self.open(ReplierBuilder::new(self.hall.clone(), "work".into()));
+        (Arc::new(replier), end)
+    }
+
+    /// A requester and a replier that have met.
+    pub(crate) fn work(
+        &mut self,
+        requester: impl FnOnce(RequesterBuilder) -> RequesterBuilder,
+    ) -> (Requester, Arc<Replier>, Lane) {
+        let (requester, from) = self.open(requester(RequesterBuilder::new(self.hall.clone(), "work".into())));
+        let (replier, to) = self.replier();
+        (requester, replier, self.join(&from, &to))
+    }
+
+    fn open<T>(&mut self, builder: impl IntoFuture<Output = Result<T, OpenError>>) -> (T, Arc<dyn SocketEnd>) {
+        let Poll::Ready(opened) = poll_once(pin!(builder.into_future())) else { panic!("a socket waits to be opened") };
         self.take_tasks();
-        (replier, self.hall.newest())
+        (opened.expect("a socket opens"), self.hall.newest())
     }
 
     /// What a socket has spawned runs here.
@@ -185,23 +218,19 @@ impl NodeThread {
 
     /// A lane between two sockets. What one end says the other hears at once; each end has a task of its own, as it
     /// has where a network lies between them.
-    pub(crate) fn join(&mut self, from: &Arc<dyn SocketEnd>, to: &Arc<dyn SocketEnd>, slots: bool) -> Lane {
+    pub(crate) fn join(&mut self, from: &Arc<dyn SocketEnd>, to: &Arc<dyn SocketEnd>) -> Lane {
         let now = self.env.now();
-        let peer = |slots| LanePeer {
-            node: NodeId::from_bytes([1; 32]),
-            socket: SocketId(0),
-            link: 0,
-            slots,
-            max_message: 1 << 20,
-        };
-        let forth = from.clone().open_lane(peer(slots), now);
+        let node = self.hall.id();
+        let peer = |slots| LanePeer { node, socket: SOCKET, link: LINK, slots, max_message: 1 << 20 };
+        let forth = from.clone().open_lane(peer(self.hall.has_slots(to)), now);
         let (mut out, mut again) = (Vec::new(), None);
         let mut cx = Context::from_waker(Waker::noop());
         assert_eq!(forth.poll_outgoing(&mut cx, now, &mut out, &mut again), Poll::Ready(Outgoing::Write));
         let mut opening = BytesMut::from(&out.concat()[..]);
         let open = frame::split_open(&mut opening).expect("an opening frame").expect("all of it");
         let back = to.clone().accept_lane(peer(false), &open, now).expect("the matching socket");
-        let lane = Lane { env: self.env.clone(), forth, back, lost: Arc::default() };
+        let (from, to) = (from.clone(), to.clone());
+        let lane = Lane { env: self.env.clone(), from, to, forth, back, lost: Arc::default() };
         if !opening.is_empty() {
             lane.back.handle_incoming(now, &mut [opening.freeze()]).expect("an honest opener");
         }
@@ -209,24 +238,51 @@ impl NodeThread {
         self.task(carry(lane.clone(), false));
         lane
     }
+
+    /// Its sockets meet once more, and what that brings about comes to its end.
+    pub(crate) fn join_again(&mut self, lost: &Lane) {
+        self.join(&lost.from, &lost.to);
+        self.run();
+    }
 }
+
+/// There are many of them: none leaves its memory behind.
+impl Drop for NodeThread {
+    fn drop(&mut self) {
+        self.hall.let_go();
+    }
+}
+
+// How each end of a lane sees the other one.
+const SOCKET: SocketId = SocketId(0);
+const LINK: u64 = 0;
 
 /// Both ends of a lane.
 #[derive(Clone)]
 pub(crate) struct Lane {
     env: Env,
-    pub(crate) forth: Arc<dyn LaneEnd>,
-    pub(crate) back: Arc<dyn LaneEnd>,
+    /// The sockets.
+    pub(crate) from: Arc<dyn SocketEnd>,
+    pub(crate) to: Arc<dyn SocketEnd>,
+    forth: Arc<dyn LaneEnd>,
+    back: Arc<dyn LaneEnd>,
     lost: Arc<AtomicBool>,
 }
 
-impl Lane {
-    /// It is lost, for both.
-    pub(crate) fn lose(&self) {
-        self.lost.store(true, Relaxed);
-        self.forth.closed(self.env.now());
-        self.back.closed(self.env.now());
-    }
+/// Loses a lane, for both ends, as a task of the node's thread: not before the tasks that were woken have had a turn.
+pub(crate) async fn lose(lane: Lane) {
+    let mut waited = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+    lane.lost.store(true, Relaxed);
+    lane.forth.closed(lane.env.now());
+    lane.back.closed(lane.env.now());
 }
 
 /// Carries what one end says, until it says that this is all.

@@ -6,25 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::explore;
 use crate::socket::Push;
-use crate::stage::{NodeThread, block_on, poll_once};
+use crate::stage::{block_on, lose, poll_once};
 
 /// Sends so many messages, as a task of the node's thread.
 async fn send(push: Push, count: usize) {
     for nth in 0..count {
         push.send(vec![nth as u8]).await.expect("it is open");
     }
-    std::mem::forget(push);
 }
 
 /// Two threads receive: each message wakes one that takes it, no message goes to both, and each answer arrives.
 pub fn receivers_wait_for_messages() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push);
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
+    explore(2, |node| {
+        let (push, pull, _) = node.jobs(|push| push, |pull| pull);
         node.task(send(push.clone(), 2));
-        let (pull, sum) = (Arc::new(pull), Arc::new(AtomicUsize::new(0)));
+        let sum = Arc::new(AtomicUsize::new(0));
         for _ in 0..2 {
             let (pull, sum) = (pull.clone(), sum.clone());
             node.thread(move || {
@@ -41,13 +37,9 @@ pub fn receivers_wait_for_messages() -> usize {
 
 /// A receiver that waits and is dropped has taken nothing, and another one has what comes.
 pub fn a_dropped_receiver_wakes_the_next_one() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push);
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
+    explore(2, |node| {
+        let (push, pull, _) = node.jobs(|push| push, |pull| pull);
         node.task(send(push.clone(), 1));
-        let pull = Arc::new(pull);
         let giving_up = pull.clone();
         node.thread(move || {
             // What it has after all goes back, as it is dropped without an answer.
@@ -62,11 +54,8 @@ pub fn a_dropped_receiver_wakes_the_next_one() -> usize {
 
 /// Answers of all kinds, from two threads, while the writer looks: each arrives, with all that it says.
 pub fn every_answer_arrives() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push);
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
+    explore(2, |node| {
+        let (push, pull, _) = node.jobs(|push| push, |pull| pull);
         let why = Arc::new(std::sync::Mutex::new(Vec::new()));
         for _ in 0..2 {
             let (push, why) = (push.clone(), why.clone());
@@ -91,13 +80,10 @@ pub fn every_answer_arrives() -> usize {
 /// One slot: at no time are two messages in hand, and the slot is given again and again. A thread may be interrupted while
 /// it has one in hand, or a second one would never come in that time.
 pub fn one_slot_is_one_message() -> usize {
-    explore(1, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push);
-        let (pull, to) = node.pull(|pull| pull.prefetch(1));
-        node.join(&from, &to, true);
+    explore(1, |node| {
+        let (push, pull, _) = node.jobs(|push| push, |pull| pull.prefetch(1));
         node.task(send(push.clone(), 2));
-        let (pull, in_hand) = (Arc::new(pull), Arc::new(loom::sync::atomic::AtomicUsize::new(0)));
+        let in_hand = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         for _ in 0..2 {
             let (pull, in_hand) = (pull.clone(), in_hand.clone());
             node.thread(move || {
@@ -114,13 +100,9 @@ pub fn one_slot_is_one_message() -> usize {
 
 /// With `max_failures` a message is announced before it is handed out: never more of them than have come.
 pub fn what_is_announced_has_come() -> usize {
-    explore(3, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push.max_failures(3));
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
+    explore(3, |node| {
+        let (push, pull, _) = node.jobs(|push| push.max_failures(3), |pull| pull);
         node.task(send(push.clone(), 1));
-        let pull = Arc::new(pull);
         let receiving = pull.clone();
         node.thread(move || block_on(receiving.recv()).expect("it is open").ack());
         node.run();
@@ -130,13 +112,9 @@ pub fn what_is_announced_has_come() -> usize {
 
 /// A closed socket hands nothing out, whoever waits is told so, and what was not handed out goes back.
 pub fn a_closed_socket_hands_nothing_out() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push);
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
+    explore(2, |node| {
+        let (push, pull, _) = node.jobs(|push| push, |pull| pull);
         node.task(send(push.clone(), 2));
-        let pull = Arc::new(pull);
         let closing = pull.clone();
         node.thread(move || {
             closing.close();
@@ -159,22 +137,18 @@ pub fn a_closed_socket_hands_nothing_out() -> usize {
 /// The lane is lost while its delivery is answered: the answer counts once, over the next lane, or the message goes out
 /// again; and nothing stays in hand.
 pub fn an_answer_to_a_lane_that_is_lost_counts_once() -> usize {
-    explore(3, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push);
-        let (pull, to) = node.pull(|pull| pull);
-        let lane = node.join(&from, &to, false);
+    explore(3, |node| {
+        let (push, pull, lane) = node.jobs(|push| push, |pull| pull);
         node.task(send(push.clone(), 1));
         node.run();
         let job = pull.try_recv().expect("it is open").expect("it has come");
         node.thread(move || job.reject("no"));
-        node.task(async move { lane.lose() });
+        node.task(lose(lane.clone()));
         node.run();
         let here = pull.metrics();
         assert_eq!((here.handed, here.in_hand), (1, 0));
         assert!(here.rejected + here.orphaned == 1, "{here:?}");
-        node.join(&from, &to, false);
-        node.run();
+        node.join_again(&lane);
         let sent = push.metrics();
         match sent.rejected {
             1 => assert_eq!(sent.queued + sent.in_flight, 0),
@@ -185,18 +159,14 @@ pub fn an_answer_to_a_lane_that_is_lost_counts_once() -> usize {
 
 /// One thread sends, another receives.
 pub fn from_thread_to_thread() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push.bound(1, 1000));
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
+    explore(2, |node| {
+        let (push, pull, _) = node.jobs(|push| push.bound(1, 1000), |pull| pull);
         let sending = push.clone();
         node.thread(move || {
             for name in ["one", "two"] {
                 block_on(sending.send(name)).expect("it is open");
             }
         });
-        let pull = Arc::new(pull);
         let receiving = pull.clone();
         node.thread(move || {
             for name in ["one", "two"] {

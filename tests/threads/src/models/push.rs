@@ -1,72 +1,66 @@
 //! A push socket: threads send, reserve and wait, and the node's thread dispatches and settles.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 
 use futures_sink::Sink;
 
 use super::explore;
 use crate::error::SendErrorKind;
-use crate::socket::{Pull, PushSink};
+use crate::socket::{Pull, Push, PushSink};
 use crate::stage::{NodeThread, block_on, poll_once};
 
 /// Takes and acknowledges so many messages, as a task of the node's thread.
-async fn work(pull: Pull, count: usize) {
+async fn work(pull: Arc<Pull>, count: usize) {
     for _ in 0..count {
         pull.recv().await.expect("it is open").ack();
     }
-    // Dropped, it would close its lane.
-    std::mem::forget(pull);
 }
 
-/// Two threads send into a socket with room for one message: both get through, and each message is handled once.
-pub fn senders_wait_for_room() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push.bound(1, 1000));
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
-        node.task(work(pull, 2));
-        for name in ["one", "two"] {
-            let push = push.clone();
-            node.thread(move || block_on(push.send(name)).expect("it is open"));
-        }
+/// Two messages go through a socket with room for one: each is handled once, and no room is lost on the way.
+fn two_through_room_for_one(send: impl Fn(&mut NodeThread, &Push) + Sync + Send + 'static) -> usize {
+    explore(2, move |node| {
+        let (push, pull, _) = node.jobs(|push| push.bound(1, 1000), |pull| pull);
+        node.task(work(pull.clone(), 2));
+        send(node, &push);
         node.run();
         let figures = push.metrics();
         assert_eq!((figures.accepted, figures.handled, figures.bytes), (2, 2, 0));
     })
 }
 
+/// A thread sends one message, and waits for room first.
+fn send(node: &mut NodeThread, push: &Push, name: &'static str) {
+    let push = push.clone();
+    node.thread(move || block_on(push.send(name)).expect("it is open"));
+}
+
+/// Two threads send: both get through.
+pub fn senders_wait_for_room() -> usize {
+    two_through_room_for_one(|node, push| {
+        send(node, push, "one");
+        send(node, push, "two");
+    })
+}
+
 /// Room that was set aside and is given back is found by whoever waits for it.
 pub fn room_that_was_set_aside_comes_back() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push.bound(1, 1000));
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
-        node.task(work(pull, 2));
+    two_through_room_for_one(|node, push| {
         let reserving = push.clone();
         node.thread(move || {
             let permit = block_on(reserving.reserve(10)).expect("it is open");
             permit.send("one").expect("there is room");
             drop(block_on(reserving.reserve(10)).expect("it is open"));
         });
-        let sending = push.clone();
-        node.thread(move || block_on(sending.send("two")).expect("it is open"));
-        node.run();
-        let figures = push.metrics();
-        assert_eq!((figures.accepted, figures.handled, figures.bytes), (2, 2, 0));
+        send(node, push, "two");
     })
 }
 
 /// A sink waits like a sender, and holds no room when it is gone.
 pub fn a_sink_waits_for_room() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push.bound(1, 1000));
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
-        node.task(work(pull, 2));
+    two_through_room_for_one(|node, push| {
         let mut sink = push.clone().into_sink();
         node.thread(move || {
             let ready = |sink: &mut PushSink| block_on(std::future::poll_fn(|cx| Pin::new(&mut *sink).poll_ready(cx)));
@@ -74,39 +68,25 @@ pub fn a_sink_waits_for_room() -> usize {
             Pin::new(&mut sink).start_send("one".into()).expect("there is room");
             ready(&mut sink).expect("it is open");
         });
-        let sending = push.clone();
-        node.thread(move || block_on(sending.send("two")).expect("it is open"));
-        node.run();
-        let figures = push.metrics();
-        assert_eq!((figures.accepted, figures.handled, figures.bytes), (2, 2, 0));
+        send(node, push, "two");
     })
 }
 
 /// A sender that waits and is dropped keeps nobody else waiting.
 pub fn a_dropped_sender_wakes_the_next_one() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push.bound(1, 1000));
-        let (pull, to) = node.pull(|pull| pull);
+    two_through_room_for_one(|node, push| {
         push.try_send("first").expect("there is room");
-        node.join(&from, &to, false);
-        node.task(work(pull, 2));
         let giving_up = push.clone();
         node.thread(move || {
             let _ = poll_once(pin!(giving_up.reserve(10)));
         });
-        let sending = push.clone();
-        node.thread(move || block_on(sending.send("second")).expect("it is open"));
-        node.run();
-        let figures = push.metrics();
-        assert_eq!((figures.accepted, figures.handled, figures.bytes), (2, 2, 0));
+        send(node, push, "second");
     })
 }
 
 /// Whatever two threads do at once, a bound of one is one; and no room is lost on the way.
 pub fn a_bound_is_exact() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
+    explore(2, |node| {
         let (push, _) = node.push(|push| push.bound(1, 1000));
         for name in ["one", "two"] {
             let push = push.clone();
@@ -126,14 +106,13 @@ pub fn a_bound_is_exact() -> usize {
 
 /// The end of the node ends every wait, and whatever was accepted is handed back.
 pub fn the_end_wakes_every_sender() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
+    explore(2, |node| {
         let (push, end) = node.push(|push| push.bound(1, 1000));
         let (back, came) = std::sync::mpsc::channel();
         node.task(async move {
             back.send(end.close().len()).expect("somebody counts");
         });
-        let accepted = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let accepted = Arc::new(AtomicUsize::new(0));
         for tracked in [false, true] {
             let (push, accepted) = (push.clone(), accepted.clone());
             node.thread(move || {
@@ -148,7 +127,7 @@ pub fn the_end_wakes_every_sender() -> usize {
                         }
                     },
                 };
-                accepted.fetch_add(usize::from(done), std::sync::atomic::Ordering::Relaxed);
+                accepted.fetch_add(usize::from(done), Relaxed);
             });
         }
         let flushing = push.clone();
@@ -159,18 +138,15 @@ pub fn the_end_wakes_every_sender() -> usize {
         node.run();
         let back = came.try_recv().expect("the node has ended");
         assert_eq!(back as u64, push.metrics().accepted, "what was accepted came back");
-        assert!(accepted.load(std::sync::atomic::Ordering::Relaxed) <= back);
+        assert!(accepted.load(Relaxed) <= back);
     })
 }
 
 /// Whoever waits for an answer, or for everything to be settled, is told.
 pub fn who_waits_for_an_answer_is_told() -> usize {
-    explore(2, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push.bound(2, 1000));
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
-        node.task(work(pull, 2));
+    explore(2, |node| {
+        let (push, pull, _) = node.jobs(|push| push.bound(2, 1000), |pull| pull);
+        node.task(work(pull.clone(), 2));
         let tracking = push.clone();
         node.thread(move || block_on(tracking.send("one").handled()).expect("it is acknowledged"));
         let flushing = push.clone();
@@ -186,22 +162,16 @@ pub fn who_waits_for_an_answer_is_told() -> usize {
 
 /// The last handle is dropped: what was accepted is still delivered, and then the lane and the dispatcher end.
 pub fn a_socket_without_handles_ends_once_nothing_is_owed() -> usize {
-    let owed = explore(3, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push.bound(2, 1000));
-        let (pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
-        node.task(work(pull, 1));
+    let owed = explore(3, |node| {
+        let (push, pull, _) = node.jobs(|push| push.bound(2, 1000), |pull| pull);
+        node.task(work(pull.clone(), 1));
         node.thread(move || block_on(push.send("one")).expect("it is open"));
         node.run();
         assert_eq!(node.hall().ended().len(), 1);
         assert!(node.is_over(DISPATCHER) && node.is_over(WRITER) && node.is_over(WORKER));
     });
-    let idle = explore(3, || {
-        let mut node = NodeThread::new();
-        let (push, from) = node.push(|push| push);
-        let (_pull, to) = node.pull(|pull| pull);
-        node.join(&from, &to, false);
+    let idle = explore(3, |node| {
+        let (push, _pull, _) = node.jobs(|push| push, |pull| pull);
         node.thread(move || drop(push));
         node.run();
         assert_eq!(node.hall().ended().len(), 1);
@@ -212,13 +182,12 @@ pub fn a_socket_without_handles_ends_once_nothing_is_owed() -> usize {
 
 /// The node drains while room is still set aside: once that is given back the lane ends.
 pub fn a_draining_socket_ends_its_lane_with_the_last_permit() -> usize {
-    explore(3, || {
-        let mut node = NodeThread::new();
+    explore(3, |node| {
         let (push, from) = node.push(|push| push);
         let (_pull, to) = node.pull(|pull| pull);
         let (now, draining) = (node.hall().env().now(), from.clone());
         node.task(async move { draining.drain(now) });
-        node.join(&from, &to, false);
+        node.join(&from, &to);
         let reserving = push.clone();
         node.thread(move || {
             if let Ok(permit) = block_on(reserving.reserve(10)) {
