@@ -293,11 +293,7 @@ async fn two_that_shut_down_at_once_end_in_time_and_hand_back(sim: Sim) {
 }
 
 /// Whatever becomes of links and nodes, types decide who meets whom.
-#[netsim::test(
-    seeds = 8,
-    time_limit = 600.s(),
-    meets = ["a message passes between two typed sockets", "a message passes between a typed socket and an untyped one"]
-)]
+#[netsim::test(seeds = 8, time_limit = 600.s(), meets = ["typed sockets meet", "an untyped socket meets a typed one"])]
 async fn sockets_of_different_types_exchange_nothing(sim: Sim) {
     types::sockets_of_different_types_exchange_nothing(sim, 10.s()).await;
 }

@@ -131,9 +131,9 @@ impl Takers {
 /// A message has passed between sockets of these kinds.
 fn meet(seen: &Seen, what: &'static str, one: Kind, other: Kind) {
     if one == 0 || other == 0 {
-        sometimes!("a message passes between a typed socket and an untyped one");
+        sometimes!("an untyped socket meets a typed one");
     } else {
-        sometimes!("a message passes between two typed sockets");
+        sometimes!("typed sockets meet");
         assert_eq!(one, other, "no message passes between sockets of different types: {what}");
     }
     seen.lock().unwrap().insert((what, one, other));
