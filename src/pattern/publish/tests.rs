@@ -349,3 +349,23 @@ fn parts_that_never_end_are_limited_over_all_lanes_of_a_node() {
     assert!(begin(&mut publisher, 1).is_err());
     assert!(begin(&mut publisher, 2).is_ok(), "others are not affected");
 }
+
+#[test]
+fn of_a_run_whose_first_messages_go_the_rest_is_held() {
+    let mut publisher = publisher(Policy::DropOldest, 3);
+    let one = Subscriber::at_work(&mut publisher, 1, "a");
+    one.hear(&mut publisher);
+    // Each is two bytes more than its body.
+    for body in ["1", "22", "333", "4444"] {
+        publish(&mut publisher, "a", body);
+    }
+    let held = |publisher: &Publisher| publisher.views()[0].held;
+    assert_eq!(held(&publisher), Amount { messages: 3, bytes: 4 + 5 + 6 }, "the first one was dropped");
+    assert_eq!(one.hear(&mut publisher).0, ["gap 1", "22", "333", "4444"]);
+    for (received, left) in [(2, Amount { messages: 2, bytes: 5 + 6 }), (3, Amount { messages: 1, bytes: 6 })] {
+        one.numbers(&mut publisher, to_sender::RECEIVED, &[received]).unwrap();
+        assert_eq!(held(&publisher), left);
+    }
+    one.numbers(&mut publisher, to_sender::RECEIVED, &[4]).unwrap();
+    assert_eq!(held(&publisher), Amount::default());
+}

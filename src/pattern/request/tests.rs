@@ -379,6 +379,24 @@ fn the_less_loaded_and_faster_one_is_asked_more() {
 }
 
 #[test]
+fn a_bound_in_bytes_is_exact() {
+    let two = 2 * exchange::cost(0, 100);
+    for (bytes, with_lanes) in [(two, 2), (two - 1, 1)] {
+        let mut hand = Hand::new(1000);
+        hand.requests = Requests::new(Amount { messages: 1000, bytes }, 1);
+        let lane = hand.lane(1, FULL);
+        let first = hand.ask(&[0; 100]);
+        hand.ask(&[0; 100]);
+        hand.ask(&[0; 100]);
+        assert_eq!(hand.requests.used(), Amount { messages: with_lanes, bytes: with_lanes * two / 2 });
+        // One that has ended makes room for the next one.
+        assert_eq!(hand.kinds(lane).len() as u64, with_lanes);
+        hand.reply(lane, first, b"x").unwrap();
+        assert_eq!((hand.requests.open(), hand.requests.used().messages), (2, with_lanes));
+    }
+}
+
+#[test]
 fn what_no_replier_takes_is_said() {
     let mut hand = Hand::new(10);
     let lane = hand.lane(1, FULL);
