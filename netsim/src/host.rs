@@ -149,6 +149,14 @@ impl Host {
         self.0.tasks.count()
     }
 
+    /// Waits until none of its [tasks](Self::tasks) is left.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub async fn ended(&self) {
+        self.0.tasks.ended().await;
+    }
+
     /// Holds it, as `SIGSTOP` holds a process: none of its tasks goes on until [`Host::resume`], what arrives waits in its
     /// sockets as far as these have room, and its clocks go on. Nothing happens when it is down or held already.
     ///

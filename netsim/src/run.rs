@@ -15,7 +15,7 @@ use crate::crypto;
 use crate::network::Network;
 use crate::sim::Sim;
 use crate::trace::{Recorder, Trace};
-use crate::watch::text_of;
+use crate::watch::{Watch, text_of};
 
 /// How a scenario is run.
 #[derive(Debug, Clone)]
@@ -164,8 +164,9 @@ impl Builder {
     /// Waits for the run, and looks whether it is stuck: then it has failed, and ends by itself if it still can. The
     /// outer error: it can't.
     fn attend<T>(&self, world: &OnceLock<Sim>, ending: &Receiver<Ending<T>>) -> Result<Result<Run<T>, Failed>, Failed> {
-        let wait = self.stuck_after / 4;
+        let wait = self.stuck_after / 8;
         let (mut instants, mut moved) = (0, Instant::now());
+        let (mut polls, mut polled) = (0, Instant::now());
         loop {
             match ending.recv_timeout(wait) {
                 Ok((outcome, visits)) => {
@@ -181,8 +182,10 @@ impl Builder {
             if now_instants != instants {
                 (instants, moved) = (now_instants, Instant::now());
             }
-            let who = &pulse.who;
-            let in_poll = pulse.since.map_or(Duration::ZERO, |since| since.elapsed());
+            if !pulse.in_poll || pulse.polls != polls {
+                (polls, polled) = (pulse.polls, Instant::now());
+            }
+            let (who, in_poll) = (&pulse.who, polled.elapsed());
             let message = if in_poll >= self.stuck_after {
                 format!(
                     "a task of {who} has run for {in_poll:.1?} of real time without waiting: it blocks its thread, or loops \
@@ -200,7 +203,7 @@ impl Builder {
             sim.failures().add(message.clone());
             return match ending.recv_timeout(self.stuck_after) {
                 Ok((outcome, _)) => Ok(outcome),
-                Err(_) => Err(Failed { seed: self.seed, message, trace: Box::new(sim.network().trace_at(pulse.time)) }),
+                Err(_) => Err(Failed { seed: self.seed, message, trace: Box::new(sim.network().trace()) }),
             };
         }
     }
@@ -220,16 +223,21 @@ impl Builder {
             .on_thread_park({
                 let (clock, network, watch) = (clock.clone(), network.clone(), sim.watch().clone());
                 move || {
-                    watch.idle();
-                    clock.on_idle(|flight| network.land(flight));
+                    if watch.idle() {
+                        clock.on_idle(|flight| network.land(flight));
+                    }
                 }
+            })
+            .on_thread_unpark({
+                let clock = clock.clone();
+                move || clock.on_wake()
             })
             .build()
             .expect("a runtime without I/O needs nothing of the operating system");
         let body = runtime.block_on(async {
             clock.start();
             // What tasks say as they are dropped afterwards, they would not have said.
-            let _over = Over(&clock);
+            let _over = Over(&clock, sim.watch());
             tokio::spawn({
                 let clock = clock.clone();
                 async move { clock.pace().await }
@@ -269,12 +277,13 @@ async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, String> {
     .await
 }
 
-/// Stops the clock when the scenario has ended, whichever way.
-struct Over<'a>(&'a Clock);
+/// Stops the clock when the scenario has ended, whichever way, and asks no rule any more.
+struct Over<'a>(&'a Clock, &'a Watch);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.stop();
+        self.1.over();
     }
 }
 

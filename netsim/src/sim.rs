@@ -1,5 +1,6 @@
 //! What a scenario holds of its world: hosts, links, time, and the trace.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
@@ -109,6 +110,27 @@ impl Sim {
                 sim.sleep(LOOKED_AT_EVERY.min(limit - taken)).await;
             }
         }
+    }
+
+    /// Holds this from now on until the end of the run: it is asked at every instant at which something happens, when
+    /// nothing is left to do there. An error, or a panic, fails the run.
+    ///
+    /// ```should_panic
+    /// use netsim::{Sim, Units};
+    ///
+    /// Sim::run(7, async |sim: Sim| {
+    ///     let host = sim.host("a");
+    ///     sim.always({
+    ///         let host = host.clone();
+    ///         move || if host.is_up() { Ok(()) } else { Err("it is down") }
+    ///     });
+    ///     sim.run_for(1.s()).await;
+    ///     host.crash();
+    ///     sim.run_for(1.s()).await;
+    /// });
+    /// ```
+    pub fn always<E: Display>(&self, mut rule: impl FnMut() -> Result<(), E> + Send + 'static) {
+        self.watch.always(Box::new(move || rule().map_err(|broken| broken.to_string())));
     }
 
     /// Writes a line into the trace, and so into its hash: what the code under test has done, so that two runs which

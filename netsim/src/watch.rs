@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -28,25 +28,35 @@ pub(crate) struct Watch {
     pulse: Mutex<Pulse>,
     /// How often the run was idle: virtual time may have moved on since.
     instants: AtomicU64,
+    rules: Mutex<Rules>,
 }
+
+/// What holds at all times.
+#[derive(Default)]
+struct Rules {
+    rules: Vec<Rule>,
+    /// How many polls there were when they were asked.
+    asked: u64,
+}
+
+/// Asked whether it holds, or how it was broken.
+type Rule = Box<dyn FnMut() -> Result<(), String> + Send>;
 
 /// What is going on.
 #[derive(Debug, Clone)]
 pub(crate) struct Pulse {
     /// Whose poll this is, or was the last.
     pub(crate) who: Arc<str>,
-    /// Since when it is being polled, in real time.
-    pub(crate) since: Option<Instant>,
+    /// It goes on. Since when, is for who looks again and again: the clock is not asked at each poll.
+    pub(crate) in_poll: bool,
     /// How many polls there were.
     pub(crate) polls: u64,
-    /// Virtual time at the last poll.
-    pub(crate) time: Duration,
 }
 
 impl Watch {
     /// Of a run on this thread.
     pub(crate) fn new(clock: Arc<Clock>, failures: Arc<Failures>) -> Self {
-        let pulse = Pulse { who: "nobody".into(), since: None, polls: 0, time: Duration::ZERO };
+        let pulse = Pulse { who: "nobody".into(), in_poll: false, polls: 0 };
         Self {
             clock,
             failures,
@@ -55,12 +65,41 @@ impl Watch {
             strangers: AtomicUsize::new(0),
             pulse: Mutex::new(pulse),
             instants: AtomicU64::new(0),
+            rules: Mutex::default(),
         }
     }
 
-    /// Nothing is left to do at this instant.
-    pub(crate) fn idle(&self) {
+    /// Nothing is left to do at this instant; false when a rule is broken, with which the run ends before anything else
+    /// happens.
+    pub(crate) fn idle(&self) -> bool {
         self.instants.fetch_add(1, Ordering::Relaxed);
+        let Rules { rules, asked } = &mut *self.rules();
+        if rules.is_empty() {
+            return true;
+        }
+        let polls = self.lock().polls;
+        if std::mem::replace(asked, polls) == polls {
+            return true;
+        }
+        let mut hold = true;
+        for rule in rules {
+            let holds = catch_unwind(AssertUnwindSafe(rule)).unwrap_or_else(|panic| Err(text_of(&*panic)));
+            if let Err(broken) = holds {
+                self.failures.add(broken);
+                hold = false;
+            }
+        }
+        hold
+    }
+
+    /// This holds from now on.
+    pub(crate) fn always(&self, rule: Rule) {
+        self.rules().rules.push(rule);
+    }
+
+    /// The run is over. Rules hold on to what they are about, which holds on to this.
+    pub(crate) fn over(&self) {
+        let _rules = { std::mem::take(&mut *self.rules()) };
     }
 
     pub(crate) fn instants(&self) -> u64 {
@@ -75,6 +114,10 @@ impl Watch {
     fn strangers(&self) -> usize {
         let all = Handle::current().metrics().num_alive_tasks();
         all.saturating_sub(self.alive.load(Ordering::Relaxed))
+    }
+
+    fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Pulse> {
@@ -145,12 +188,11 @@ impl<F: Future> Future for Watched<F> {
         let Subject { watch, who, started } = &this.subject;
         let before = watch.strangers();
         {
-            let time = watch.clock.now();
             let mut pulse = watch.lock();
             if !Arc::ptr_eq(&pulse.who, who) {
                 pulse.who = who.clone();
             }
-            (pulse.since, pulse.time) = (Some(Instant::now()), time);
+            pulse.in_poll = true;
             pulse.polls += 1;
         }
         let home = match &this.waker {
@@ -160,7 +202,7 @@ impl<F: Future> Future for Watched<F> {
         let waker = Waker::from(home.clone());
         let mut cx = Context::from_waker(&waker);
         let polled = catch_unwind(AssertUnwindSafe(|| this.future.as_mut().poll(&mut cx)));
-        watch.lock().since = None;
+        watch.lock().in_poll = false;
         let after = watch.strangers();
         if after > before {
             started.fetch_add(after - before, Ordering::Relaxed);

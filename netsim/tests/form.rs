@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::process::{Command, Output};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use netsim::{Failed, Sim, Units};
@@ -136,6 +137,35 @@ fn a_panic_is_told_with_its_host() {
         sim.run_for(1.s()).await;
     });
     assert_eq!(failed.message, "a task of host `worker` has panicked: on purpose");
+}
+
+/// Between two looks of a scenario there is time for a lot.
+#[test]
+fn a_rule_that_is_broken_for_an_instant_is_told() {
+    for panics in [false, true] {
+        let failed = failure(async move |sim: Sim| {
+            let (host, tasks) = (sim.host("worker"), Arc::new(AtomicU32::new(0)));
+            sim.always({
+                let tasks = tasks.clone();
+                move || match tasks.load(Ordering::Relaxed) {
+                    2 if panics => panic!("two at a time"),
+                    2 => Err("two at a time"),
+                    _ => Ok(()),
+                }
+            });
+            for begins in [1.ms(), 3.ms(), 4_500.us()] {
+                let (sim, tasks) = (sim.clone(), tasks.clone());
+                host.spawn(async move {
+                    sim.sleep(begins).await;
+                    tasks.fetch_add(1, Ordering::Relaxed);
+                    sim.sleep(1_500_001.ns()).await;
+                    tasks.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            sim.run_for(1.s()).await;
+        });
+        assert_eq!((failed.message.as_str(), failed.trace.time), ("two at a time", 4_500.us()));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use netsim::{Host, Link, Sim, Units};
+use netsim::{Host, Link, Sim, Units, every, restart_after};
 
 use udp::{Udp, at};
 
@@ -196,6 +196,24 @@ fn a_timer_that_was_set_before_the_clock_became_slower_waits_for_its_clock() {
         host.set_clock_drift(-500_000);
         assert_eq!(waiting.await.unwrap(), until);
         assert_eq!(sim.elapsed(), 15.s());
+    });
+}
+
+#[test]
+fn the_end_of_all_tasks_is_told_when_it_comes() {
+    Sim::run(1, async |sim: Sim| {
+        let host = sim.host("a");
+        for time in [10.ms(), 30.ms()] {
+            let sim = sim.clone();
+            host.spawn(async move { sim.sleep(time).await });
+        }
+        host.ended().await;
+        assert_eq!((sim.elapsed(), host.tasks()), (30.ms(), 0));
+        host.ended().await;
+        let _ticks = ticking(&sim, &host);
+        sim.faults().crash_random(std::slice::from_ref(&host), every(2.s()), restart_after(1.s()));
+        host.ended().await;
+        assert!(!host.is_up());
     });
 }
 

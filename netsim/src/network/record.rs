@@ -1,7 +1,6 @@
 //! What is kept of a run: its trace, and files of packets and of keys.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use super::Network;
 use super::state::State;
@@ -16,11 +15,7 @@ impl Network {
 
     /// What has happened up to now; files are complete up to now as well.
     pub(crate) fn trace(&self) -> Trace {
-        self.trace_at(self.clock.now())
-    }
-
-    /// The trace, for who is on another thread, where the clock can't be read.
-    pub(crate) fn trace_at(&self, now: Duration) -> Trace {
+        let now = self.clock.now();
         let mut state = self.lock();
         if let Some(Err(error)) = state.capture.as_mut().map(Capture::flush) {
             state.stop_capture(&error);
