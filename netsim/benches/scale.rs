@@ -45,7 +45,7 @@ fn measure(nodes: usize) {
     Sim::run(1, async move |sim: Sim| {
         sim.set_link(Link::lan());
         let crew = Crew::start(&sim, plan);
-        let _pushing = crew.push();
+        let _pushing = crew.start_pushing();
         let began = Instant::now();
         while !crew.is_whole() {
             assert!(sim.elapsed() < 60.s(), "not whole after {:?}", sim.elapsed());

@@ -57,7 +57,7 @@ fn main() {
 fn traffic(seed: u64, real: Duration) -> f64 {
     Sim::run(seed, async move |sim: Sim| {
         let crew = Crew::start(&sim, Plan { time: 1_000_000.s(), ..PLAN });
-        let _pushing = crew.push();
+        let _pushing = crew.start_pushing();
         sim.until(5.s(), || crew.is_whole()).await;
         let (virtual_begin, began) = (sim.elapsed(), Instant::now());
         while began.elapsed() < real {
@@ -72,7 +72,7 @@ fn traffic(seed: u64, real: Duration) -> f64 {
 fn under_hardships(seed: u64) {
     Sim::run(seed, async move |sim: Sim| {
         let crew = Crew::start(&sim, PLAN);
-        let pushing = crew.push();
+        let pushing = crew.start_pushing();
         sim.hardships(&crew.hosts()).mortal(&crew.pullers).strike(PLAN.time).await;
         for pusher in pushing {
             pusher.await.unwrap();

@@ -28,7 +28,7 @@ fn a_hundred_nodes_form_a_full_mesh_and_work_under_faults() {
     let began = Instant::now();
     let run = Sim::run(1, async |sim: Sim| {
         let crew = Crew::start(&sim, PLAN);
-        let pushing = crew.push();
+        let pushing = crew.start_pushing();
         while !crew.is_whole() {
             assert!(sim.elapsed() < 10.s(), "not whole after {:?}", sim.elapsed());
             sim.run_for(100.ms()).await;

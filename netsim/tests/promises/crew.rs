@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,32 +51,35 @@ pub(crate) struct Crew {
 #[derive(Default)]
 struct Shared {
     pushing: Vec<(Node, Arc<Push>)>,
-    /// By number of the host: those that are in a life.
-    pulling: Vec<Option<Node>>,
+    /// By number of the host: those that are in a life, and how many lives there were.
+    pulling: Vec<(Option<Node>, u32)>,
     /// What each message is called by the mesh: the same however often it goes out.
     names: BTreeMap<String, MessageId>,
 }
 
 impl Crew {
-    /// They are at work from now on.
+    /// They are at work from now on, each on a host and a node of its own.
     pub(crate) fn start(sim: &Sim, plan: Plan) -> Self {
         let hosts = |name: &str, count| (0..count).map(|n| sim.host(&format!("{name} {n}"))).collect::<Vec<_>>();
+        let crew = Self::on(sim, plan, &hosts("pusher", plan.pushers), &hosts("puller", plan.pullers));
+        for (number, host) in crew.pullers.iter().enumerate() {
+            let crew = crew.clone();
+            host.run(move |host| crew.clone().pull_from(host, number));
+        }
+        crew
+    }
+
+    /// They are going to work on these hosts.
+    pub(crate) fn on(sim: &Sim, plan: Plan, pushers: &[Host], pullers: &[Host]) -> Self {
         let crew = Self {
             sim: sim.clone(),
             plan,
-            pushers: hosts("pusher", plan.pushers),
-            pullers: hosts("puller", plan.pullers),
+            pushers: pushers.to_vec(),
+            pullers: pullers.to_vec(),
             ledger: Ledger::new(),
             shared: Arc::default(),
         };
-        crew.shared.lock().unwrap().pulling = (0..plan.pullers).map(|_| None).collect();
-        for (number, host) in crew.pullers.iter().enumerate() {
-            let (crew, lives) = (crew.clone(), Arc::new(AtomicU32::new(0)));
-            host.run(move |host| {
-                let life = lives.fetch_add(1, Ordering::Relaxed);
-                crew.clone().pull(host, number, life)
-            });
-        }
+        crew.shared.lock().unwrap().pulling.resize_with(pullers.len(), Default::default);
         crew
     }
 
@@ -86,22 +88,24 @@ impl Crew {
     }
 
     /// The pushers begin; each task ends when all that its pusher has sent is settled.
-    pub(crate) fn push(&self) -> Vec<JoinHandle<()>> {
-        self.pushers.iter().map(|host| host.spawn(self.clone().push_from(host.clone()))).collect()
+    pub(crate) fn start_pushing(&self) -> Vec<JoinHandle<()>> {
+        let push = |host: &Host| {
+            let (crew, host) = (self.clone(), host.clone());
+            async move { crew.push(join(&host).await, host).await }
+        };
+        self.pushers.iter().map(|host| host.spawn(push(host))).collect()
     }
 
     /// All nodes that are up, with their ids.
     pub(crate) fn nodes(&self) -> Vec<Node> {
         let shared = self.shared.lock().unwrap();
         let pushing = shared.pushing.iter().map(|(node, _)| node.clone());
-        pushing.chain(shared.pulling.iter().flatten().cloned()).collect()
+        pushing.chain(shared.pulling.iter().filter_map(|(node, _)| node.clone())).collect()
     }
 
-    /// The socket of this pusher, while it is there.
-    pub(crate) fn push_of(&self, host: &Host) -> Option<Arc<Push>> {
-        let shared = self.shared.lock().unwrap();
-        let found = shared.pushing.iter().find(|(node, _)| node.name() == host.name());
-        found.map(|(_, push)| push.clone())
+    /// The sockets of the pushers, while they are there.
+    pub(crate) fn pushes(&self) -> Vec<Arc<Push>> {
+        self.shared.lock().unwrap().pushing.iter().map(|(_, push)| push.clone()).collect()
     }
 
     /// Whether each node has a link with each other one, and with nobody else.
@@ -112,7 +116,7 @@ impl Crew {
             ids.sort();
             ids
         };
-        nodes.len() == self.plan.pushers + self.plan.pullers
+        nodes.len() == self.pushers.len() + self.pullers.len()
             && nodes.iter().all(|node| {
                 let mut peers: Vec<_> = node.peers().into_iter().map(|peer| peer.id).collect();
                 peers.sort();
@@ -125,8 +129,8 @@ impl Crew {
         *self.shared.lock().unwrap() = Shared::default();
     }
 
-    async fn push_from(self, host: Host) {
-        let node = join(&host).await;
+    /// Pushes for its time; ends when all of it is settled.
+    pub(crate) async fn push(self, node: Node, host: Host) {
         let push = Arc::new(node.push("jobs").bound(self.plan.bound, 1 << 20).await.unwrap());
         self.shared.lock().unwrap().pushing.push((node, push.clone()));
         let mut random = self.random(host.name());
@@ -213,11 +217,17 @@ impl Crew {
         }
     }
 
-    async fn pull(self, host: Host, number: usize, life: u32) {
-        let name = format!("{} life {life}", host.name());
+    async fn pull_from(self, host: Host, number: usize) {
         let node = join(&host).await;
-        let _presence = self.presence(number, node.clone(), &name);
-        let mut random = self.random(&name);
+        self.pull(node.clone(), host, number).await;
+        assert!(node.shutdown(1.s()).await.is_empty(), "a puller has nothing to hand back");
+    }
+
+    /// One life of this puller, until its host is asked to stop or its node ends.
+    pub(crate) async fn pull(self, node: Node, host: Host, number: usize) {
+        let presence = self.presence(number, node.clone(), &host);
+        let name = &presence.name;
+        let mut random = self.random(name);
         let verb = if self.plan.verbs { random.random_range(0..5) } else { 0 };
         let builder = node.pull("jobs");
         let builder = match self.plan.prefetch {
@@ -226,13 +236,12 @@ impl Crew {
         };
         let pull = if verb == 1 { builder.ack_on_receive() } else { builder }.await.unwrap();
         match verb {
-            1 => self.pull_what_is_handled_already(pull, &host, &name).await,
-            2 => self.pull_batches(pull, &host, &name, &mut random).await,
-            3 => self.serve(pull, &host, &name, random).await,
-            4 => self.pull_a_stream(pull, &host, &name, &mut random).await,
-            _ => self.pull_one_by_one(pull, &host, &name, &mut random).await,
+            1 => self.pull_what_is_handled_already(pull, &host, name).await,
+            2 => self.pull_batches(pull, &host, name, &mut random).await,
+            3 => self.serve(pull, &host, name, random).await,
+            4 => self.pull_a_stream(pull, &host, name, &mut random).await,
+            _ => self.pull_one_by_one(pull, &host, name, &mut random).await,
         }
-        assert!(node.shutdown(1.s()).await.is_empty(), "a puller has nothing to hand back");
     }
 
     async fn pull_one_by_one(&self, pull: Pull, host: &Host, name: &str, random: &mut ChaCha8Rng) {
@@ -355,9 +364,12 @@ impl Crew {
         ChaCha8Rng::seed_from_u64(sum)
     }
 
-    fn presence(&self, number: usize, node: Node, name: &str) -> Presence {
-        self.shared.lock().unwrap().pulling[number] = Some(node);
-        Presence { crew: self.clone(), number, name: name.to_owned() }
+    fn presence(&self, number: usize, node: Node, host: &Host) -> Presence {
+        let mut shared = self.shared.lock().unwrap();
+        let (present, lives) = &mut shared.pulling[number];
+        let name = format!("{} life {lives}", host.name());
+        (*present, *lives) = (Some(node), *lives + 1);
+        Presence { crew: self.clone(), number, name }
     }
 }
 
@@ -371,7 +383,7 @@ struct Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         self.crew.ledger.crashed(self.crew.sim.elapsed(), self.name.as_str());
-        let node = self.crew.shared.lock().unwrap().pulling.get_mut(self.number).and_then(Option::take);
+        let node = self.crew.shared.lock().unwrap().pulling.get_mut(self.number).and_then(|(node, _)| node.take());
         drop(node);
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crew;
+mod everything;
 mod failures;
 mod news;
 mod requests;
@@ -10,15 +11,14 @@ mod silence;
 #[path = "../types/mod.rs"]
 mod types;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use meshmq::{MeshKey, Node};
+use meshmq::{MeshKey, Node, Push};
 use netsim::check::{Bound, Left, Violation};
 use netsim::{Hardship, Sim, Units, sometimes};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crew::{Crew, Plan, join};
 
@@ -57,10 +57,16 @@ async fn nothing_is_lost(sim: Sim) {
 /// The same with every verb that sockets have and every way to receive, mixed at random.
 #[netsim::test(seeds = 3..5, time_limit = 600.s(), meets = ["a message is handed out again", "a send is dropped"])]
 async fn nothing_is_lost_by_whatever_verb(sim: Sim) {
+    let plan = by_any_verb(&sim, PLAN.time);
+    under_hardships(sim, plan, None).await;
+}
+
+/// Every verb, and a bound and a prefetch as the seed draws them.
+fn by_any_verb(sim: &Sim, time: Duration) -> Plan {
     let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
     let prefetch = [None, Some(1), Some(8)][random.random_range(0..3)];
     let bound = [2, 10, 1000][random.random_range(0..3)];
-    under_hardships(sim, Plan { prefetch, bound, verbs: true, ..PLAN }, None).await;
+    Plan { time, prefetch, bound, verbs: true, ..PLAN }
 }
 
 /// Each hardship by itself, so that none hides behind another.
@@ -73,54 +79,52 @@ async fn nothing_is_lost_in_each_hardship(sim: Sim) {
 
 async fn under_hardships(sim: Sim, plan: Plan, only: Option<Hardship>) {
     let crew = Crew::start(&sim, plan);
-    let pushing = crew.push();
-    let watched = watch_bounds(&crew);
+    let pushing = crew.start_pushing();
+    watch_bounds(&crew);
     let hardships = sim.hardships(&crew.hosts()).mortal(&crew.pullers);
     let hardships = match only {
         Some(hardship) => hardships.only(&[hardship]),
         None => hardships,
     };
     let struck = hardships.strike(plan.time).await;
+    settle(&crew, pushing, &struck).await;
+    end(&crew).await;
+}
 
-    // Whoever has missed an announcement asks anew every 30 s or so.
-    let whole = sim.until(60.s(), || crew.is_whole()).await;
-    sim.note(format!("whole {whole:?} after {struck:?}"));
+/// In calm the mesh is whole again, and all that was accepted ends.
+async fn settle(crew: &Crew, pushing: Vec<JoinHandle<()>>, struck: &[Hardship]) {
+    let sim = &crew.sim;
+    let began = sim.elapsed();
+    while !crew.is_whole() {
+        // Whoever has missed an announcement asks anew every 30 s or so.
+        assert!(sim.elapsed() - began < 60.s(), "not whole within a minute");
+        sim.run_for(10.ms()).await;
+    }
+    sim.note(format!("whole {:?} after {struck:?}", sim.elapsed() - began));
     for pusher in pushing {
         pusher.await.expect("pushers are not mortal");
     }
     let summary = hold(crew.ledger.finish(sim.elapsed()));
     assert!(summary.accepted > 0 && summary.handled + summary.rejected == summary.accepted, "{summary:?}");
-    let broken = watched.lock().unwrap().take();
-    assert!(broken.is_none(), "{}", broken.unwrap());
-    end(&crew).await;
 }
 
-/// Asks every pusher once in two milliseconds whether it keeps to its bound and forgets nothing.
-fn watch_bounds(crew: &Crew) -> Arc<Mutex<Option<String>>> {
-    let found = Arc::new(Mutex::new(None));
-    for host in &crew.pushers {
-        let (crew, found, host) = (crew.clone(), found.clone(), host.clone());
-        host.clone().spawn(async move {
-            crew.sim.until(1.s(), || crew.push_of(&host).is_some()).await;
-            while let Some(push) = crew.push_of(&host) {
-                crew.sim.sleep(2.ms()).await;
-                {
-                    let figures = push.metrics();
-                    let owned = figures.queued + figures.in_flight;
-                    let settled = figures.handled + figures.rejected + figures.exhausted + figures.handed_back;
-                    let mut bound = Bound::new(host.name(), figures.bound_messages, figures.bound_bytes);
-                    (0..figures.accepted - settled).for_each(|_| bound.took(0));
-                    if let Err(violation) = bound.check(owned, 0) {
-                        found.lock().unwrap().get_or_insert(violation.to_string());
-                    }
-                    if figures.bytes > figures.bound_bytes || figures.bound_messages != crew.plan.bound as u64 {
-                        found.lock().unwrap().get_or_insert(format!("bounds are exact: {figures:?}"));
-                    }
-                }
-            }
-        });
+/// Every pusher keeps to its bound and forgets nothing, at every instant.
+fn watch_bounds(crew: &Crew) {
+    let watched = crew.clone();
+    crew.sim.always(move || watched.pushes().iter().try_for_each(|push| bound_is_exact(&watched.plan, push)));
+}
+
+fn bound_is_exact(plan: &Plan, push: &Push) -> Result<(), Violation> {
+    let figures = push.metrics();
+    let owned = figures.queued + figures.in_flight;
+    let settled = figures.handled + figures.rejected + figures.exhausted + figures.handed_back;
+    let mut bound = Bound::new(push.channel(), figures.bound_messages, figures.bound_bytes);
+    (0..figures.accepted - settled).for_each(|_| bound.took(0));
+    bound.check(owned, 0)?;
+    if figures.bytes > figures.bound_bytes || figures.bound_messages != plan.bound as u64 {
+        return Err(Violation::new("bounds are exact", format!("{figures:?}")));
     }
-    found
+    Ok(())
 }
 
 /// How long a shutdown with a drain of two seconds may take: a second more for goodbyes, and timers are a millisecond
@@ -142,18 +146,19 @@ async fn end(crew: &Crew) {
     }
     let taken = sim.elapsed() - began;
     assert!(taken <= ENDS_WITHIN, "{taken:?}");
-    // Programs end with their nodes, and so do the watchers; QUIC waits a moment for what may still be on its way.
-    let hosts = crew.hosts();
-    let over = sim.elapsed();
-    while sim.elapsed() - over < 120.s() && hosts.iter().any(|host| host.tasks() > 0) {
-        sim.run_for(10.ms()).await;
+    // Programs end with their nodes; QUIC waits a moment for what may still be on its way.
+    let (hosts, over) = (crew.hosts(), sim.elapsed());
+    tokio::select! {
+        biased;
+        () = async { for host in &hosts { host.ended().await } } => {}
+        () = sim.sleep(120.s()) => {}
     }
-    sim.note(format!("all tasks have ended after {:?}", sim.elapsed() - over));
     let mut left = Left::new();
-    for host in crew.hosts() {
+    for host in hosts {
         left.count(format!("tasks of {}", host.name()), move || host.tasks());
     }
     hold(left.check());
+    sim.note(format!("all tasks have ended after {:?}", sim.elapsed() - over));
 }
 
 fn hold<T>(checked: Result<T, Violation>) -> T {
@@ -177,7 +182,7 @@ async fn links_are_back_soon_when_a_first_word_is_lost(sim: Sim) {
 async fn links_are_back(sim: Sim) {
     let mut random = ChaCha8Rng::seed_from_u64(sim.seed());
     let crew = Crew::start(&sim, Plan { pushers: 2, pullers: 3, time: 1.s(), ..PLAN });
-    let pushing = crew.push();
+    let pushing = crew.start_pushing();
     sim.until(5.s(), || crew.is_whole()).await;
     let (time, limit) = if random.random_bool(0.6) {
         sometimes!("a short cut");
