@@ -22,11 +22,15 @@ pub(super) struct Lease {
 
 /// When the node's thread has last looked after the lease.
 #[derive(Debug)]
-pub(super) struct Looked(Instant);
+pub(super) struct Looked {
+    at: Instant,
+    /// When it did so for the first time after it had been stopped.
+    resumed: Option<Instant>,
+}
 
 impl Lease {
     pub(super) fn new(now: Instant) -> (Self, Looked) {
-        (Self { born: now, until: AtomicU64::new(0) }, Looked(now))
+        (Self { born: now, until: AtomicU64::new(0) }, Looked { at: now, resumed: None })
     }
 
     pub(super) fn holds(&self, now: Instant) -> bool {
@@ -45,9 +49,10 @@ impl Lease {
 impl Looked {
     /// Something has come in over a lane on which nothing was unanswered. The pusher counts silence from when it had
     /// something to wait for, so it has not given up for a while; unless this process was stopped meanwhile, and what has
-    /// come is old.
+    /// come is old. Whether it looks first or reads first when it goes on, nobody can say.
     pub(super) fn first_arrived(&self, lease: &Lease, now: Instant) {
-        if now.saturating_duration_since(self.0) <= ATTENTIVE {
+        let since = |then| now.saturating_duration_since(then);
+        if since(self.at) <= ATTENTIVE && self.resumed.is_none_or(|resumed| since(resumed) >= CAUGHT_UP) {
             lease.extend(now + AFTER_ARRIVAL);
         }
     }
@@ -55,7 +60,10 @@ impl Looked {
     /// The link's time has come to look; the pusher has acknowledged something that was sent at `acked`. Says whether a
     /// further word should be sent for it to acknowledge, as something waits.
     pub(super) fn look(&mut self, lease: &Lease, now: Instant, acked: Option<Instant>, waiting: bool) -> bool {
-        self.0 = now;
+        if now.saturating_duration_since(self.at) > ATTENTIVE {
+            self.resumed = Some(now);
+        }
+        self.at = now;
         if let Some(sent) = acked {
             lease.extend(sent + AFTER_WORD);
         }
@@ -70,6 +78,8 @@ const AFTER_WORD: Duration = LIVENESS.saturating_sub(LIVENESS_TICK);
 const AFTER_ARRIVAL: Duration = AFTER_WORD.saturating_sub(ATTENTIVE).saturating_sub(ATTENTIVE);
 /// A node's thread that has looked within this time has not been stopped.
 const ATTENTIVE: Duration = LIVENESS_TICK.saturating_mul(2);
+/// After so long a node's thread that was stopped has read what had come for it meanwhile.
+const CAUGHT_UP: Duration = LIVENESS_TICK;
 /// How long before its end a lease is renewed: two looks and a round trip.
 const RENEWED_BEFORE: Duration = LIVENESS_TICK.saturating_mul(4);
 
@@ -109,7 +119,10 @@ mod tests {
         assert!(!lease.holds(start + ms(501)), "it may have been sent long ago");
         assert!(looked.look(&lease, start + ms(502), None, true));
         looked.first_arrived(&lease, start + ms(503));
-        assert!(lease.holds(start + ms(503)));
+        assert!(!lease.holds(start + ms(503)), "it has waited in the socket");
+        assert!(looked.look(&lease, start + ms(752), None, true));
+        looked.first_arrived(&lease, start + ms(753));
+        assert!(lease.holds(start + ms(753)));
         // A word that was sent before the stop, and whose acknowledgement is read after it.
         looked.look(&lease, start + ms(9_000), Some(start + ms(1_000)), true);
         assert!(!lease.holds(start + ms(9_000)));
