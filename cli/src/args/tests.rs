@@ -50,7 +50,7 @@ fn what_is_refused_is_told_what_would_do() {
     for (line, what) in [
         ("meshmq push jobs --listen localhost:7000", "write IP:PORT, like 127.0.0.1:7000"),
         ("meshmq pull jobs --metrics 9464", "write IP:PORT, like 127.0.0.1:7000"),
-        ("meshmq rep upper", "meshmq rep <--exec <CMD>|--echo> <CHANNEL>"),
+        ("meshmq rep upper", "<--exec <CMD>|--echo> <CHANNEL>"),
         ("meshmq rep upper --echo --exec cat", "cannot be used with"),
     ] {
         let error = parse(line).expect_err(line).to_string();
