@@ -10,7 +10,7 @@ use meshmq::{Builder, MeshKey, Node};
 use netsim::{Host, Link, Sim, Units};
 
 const SUBSCRIBERS: usize = 50;
-const MESSAGES: u64 = 1000;
+const MESSAGES: u64 = 300;
 const EVERY: Duration = Duration::from_millis(5);
 const PORT: u16 = 7000;
 
