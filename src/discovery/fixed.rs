@@ -110,7 +110,7 @@ impl Source for Fixed {
                 let (found_out, again) = match self.look_up(&env).await {
                     Ok(addresses) => {
                         let report = Found::Report(format!("{} is at {}", self.peer, list(&addresses)));
-                        found.tell(Found::Seen { node: None, incarnation: None, addresses }).await;
+                        found.tell(Found::Seen { node: None, incarnation: None, in_touch: false, addresses }).await;
                         retry = RETRY;
                         (report, REFRESH)
                     }

@@ -53,6 +53,9 @@ pub enum Found {
         node: Option<NodeId>,
         /// Which life of it; `None` where that is not known.
         incarnation: Option<u64>,
+        /// The source is in touch with its process, which is on this host: certain, not a guess. Every other life of the node
+        /// has ended.
+        in_touch: bool,
         /// Where to dial. Empty: the hint is withdrawn.
         addresses: Vec<SocketAddr>,
     },

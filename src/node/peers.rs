@@ -37,8 +37,10 @@ pub(super) struct Peer {
     pub(super) trouble: Option<String>,
 }
 
+/// What a source has said of it.
 pub(super) struct Hint {
     incarnation: Option<u64>,
+    in_touch: bool,
     pub(super) addresses: Vec<SocketAddr>,
 }
 
@@ -104,8 +106,7 @@ impl Peer {
 
     /// Some source is in touch with its process, on this host.
     pub(super) fn is_near(&self) -> bool {
-        let known = |hint: &Hint| hint.incarnation.is_some() && is_on_loopback(&hint.addresses);
-        self.hints.values().any(known)
+        self.hints.values().any(|hint| hint.in_touch)
     }
 
     /// It is not known where it may be.
@@ -140,10 +141,6 @@ impl Peer {
         addresses.truncate(MAX_ADDRESSES);
         addresses
     }
-}
-
-fn is_on_loopback(addresses: &[SocketAddr]) -> bool {
-    addresses.iter().all(|at| at.ip().is_loopback())
 }
 
 impl State {
@@ -244,8 +241,8 @@ impl Hall {
         let state = &mut *guard;
         match found {
             Found::Seen { node: Some(node), .. } if node == self.id => {}
-            Found::Seen { node: Some(node), incarnation, addresses } => {
-                self.seen(state, now, source, node, incarnation, addresses);
+            Found::Seen { node: Some(node), incarnation, in_touch, addresses } => {
+                self.seen(state, now, source, node, Hint { incarnation, in_touch, addresses });
             }
             Found::Seen { node: None, addresses, .. } => {
                 let addresses = &addresses[..addresses.len().min(MAX_ADDRESSES)];
@@ -280,30 +277,21 @@ impl Hall {
         self.changed.notify_one();
     }
 
-    fn seen(
-        &self,
-        state: &mut State,
-        now: Instant,
-        source: usize,
-        node: NodeId,
-        incarnation: Option<u64>,
-        mut addresses: Vec<SocketAddr>,
-    ) {
+    fn seen(&self, state: &mut State, now: Instant, source: usize, node: NodeId, mut hint: Hint) {
         if !state.make_room_for(node) {
             return;
         }
-        addresses.truncate(MAX_ADDRESSES);
-        if let Some(life) = incarnation
-            && is_on_loopback(&addresses)
+        hint.addresses.truncate(MAX_ADDRESSES);
+        if let Some(life) = hint.incarnation
+            && hint.in_touch
         {
-            // The source is in touch with the process on this host that is the node now. Who it was before is dead, though
-            // no source need have told of that life; its links would be taken for alive for seconds.
+            // No source need have told of the lives before; their links would be taken for alive for seconds.
             self.end_connections(state, now, node, |incarnation| incarnation != life);
         }
         let linked = state.is_connected(node);
         let found_by = state.sources.get(source).map(|looking| looking.name);
         let peer = state.peer(self.id, node, now);
-        if addresses.is_empty() {
+        if hint.addresses.is_empty() {
             peer.hints.remove(&source);
             return;
         }
@@ -311,9 +299,9 @@ impl Hall {
         peer.found_by = peer.found_by.or(found_by);
         // One source after the other tells of it, and of one address after the other: a dial that is under way is enough,
         // unless it was tried in vain before, perhaps in another life.
-        let known = peer.hints.values().any(|hint| hint.incarnation == incarnation);
-        let elsewhere = peer.pace.has_failed() && addresses.iter().any(|at| !peer.addresses().contains(at));
-        peer.hints.insert(source, Hint { incarnation, addresses });
+        let known = peer.hints.values().any(|known| known.incarnation == hint.incarnation);
+        let elsewhere = peer.pace.has_failed() && hint.addresses.iter().any(|at| !peer.addresses().contains(at));
+        peer.hints.insert(source, hint);
         if !linked && (!known || elsewhere) {
             peer.pace.anew(if peer.is_near() {
                 first_dial_near(self.id, node, now)

@@ -50,7 +50,7 @@ impl Source for Board {
                 for (node, advert) in now.iter().filter(|(node, _)| !known.contains_key(node)) {
                     let (node, incarnation) = (Some(*node), Some(advert.incarnation));
                     let addresses = vec![(Ipv4Addr::LOCALHOST, advert.port).into()];
-                    found.tell(Found::Seen { node, incarnation, addresses }).await;
+                    found.tell(Found::Seen { node, incarnation, in_touch: true, addresses }).await;
                 }
                 found.tell(Found::FirstPass).await;
                 known = now;

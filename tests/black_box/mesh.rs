@@ -100,8 +100,8 @@ fn kill_again_and_again(place: &Place, steady: &Path, killed: &Path) {
         life.kill();
     }
     println!("a peer that was killed was back, and at work, after {longest:?} at the most");
-    // Less than it takes to give up a silent peer, and than the larger id waits for the other one to dial.
-    assert!(longest < Duration::from_millis(1500), "{longest:?}");
+    // Less than it takes to give up a silent peer: the dead link was replaced, or ended when the new life was met.
+    assert!(longest < Duration::from_millis(2400), "{longest:?}");
     assert_eq!(ids.len(), 1, "it is one peer: {ids:?}");
 }
 

@@ -122,7 +122,7 @@ impl Peer {
     /// Without an address: the hint is withdrawn.
     fn seen(&self, node: NodeId) -> Found {
         let addresses = self.addresses.keys().copied().collect();
-        Found::Seen { node: Some(node), incarnation: Some(self.incarnation), addresses }
+        Found::Seen { node: Some(node), incarnation: Some(self.incarnation), in_touch: false, addresses }
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
 
     fn seen(incarnation: u64, addresses: &[&str]) -> Found {
         let addresses = addresses.iter().map(|address| address.parse().expect("an address")).collect();
-        Found::Seen { node: Some(NODE), incarnation: Some(incarnation), addresses }
+        Found::Seen { node: Some(NODE), incarnation: Some(incarnation), in_touch: false, addresses }
     }
 
     const fn s(n: u64) -> Duration {

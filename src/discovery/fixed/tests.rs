@@ -40,7 +40,7 @@ async fn next(found: &mut mpsc::Receiver<(usize, Found)>) -> Found {
 
 fn seen(addresses: &[&str]) -> Found {
     let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-    Found::Seen { node: None, incarnation: None, addresses }
+    Found::Seen { node: None, incarnation: None, in_touch: false, addresses }
 }
 
 #[tokio::test]

@@ -179,7 +179,14 @@ impl Presence {
         if !known {
             tracing::debug!(target: "meshmq::discovery", peer = %peer.node.short(), port = peer.port, "met on this host");
             let (node, incarnation) = (Some(peer.node), Some(peer.incarnation));
-            self.found.tell(Found::Seen { node, incarnation, addresses: vec![advert::address(&self.own, peer)] }).await;
+            self.found
+                .tell(Found::Seen {
+                    node,
+                    incarnation,
+                    in_touch: true,
+                    addresses: vec![advert::address(&self.own, peer)],
+                })
+                .await;
         }
     }
 

@@ -77,7 +77,7 @@ fn advert(node: u8) -> Advert {
 
 fn seen(advert: &Advert) -> Found {
     let addresses = vec![SocketAddr::from(([127, 0, 0, 1], advert.port))];
-    Found::Seen { node: Some(advert.node), incarnation: Some(advert.incarnation), addresses }
+    Found::Seen { node: Some(advert.node), incarnation: Some(advert.incarnation), in_touch: true, addresses }
 }
 
 fn gone(advert: &Advert) -> Found {

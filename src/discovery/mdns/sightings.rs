@@ -156,5 +156,5 @@ impl Sightings {
 }
 
 fn seen(node: NodeId, incarnation: u64, addresses: Vec<SocketAddr>) -> Found {
-    Found::Seen { node: Some(node), incarnation: Some(incarnation), addresses }
+    Found::Seen { node: Some(node), incarnation: Some(incarnation), in_touch: false, addresses }
 }

@@ -177,7 +177,12 @@ fn at(ports: &[u16]) -> Vec<SocketAddr> {
 }
 
 fn seen(number: u8, incarnation: u64, ports: &[u16]) -> Option<Found> {
-    Some(Found::Seen { node: Some(node(number)), incarnation: Some(incarnation), addresses: at(ports) })
+    Some(Found::Seen {
+        node: Some(node(number)),
+        incarnation: Some(incarnation),
+        in_touch: false,
+        addresses: at(ports),
+    })
 }
 
 #[test]
@@ -411,11 +416,21 @@ fn on_loopback(number: u8) -> Advert {
 }
 
 fn seen_at_its_port(advert: &Advert) -> Found {
-    Found::Seen { node: Some(advert.node), incarnation: Some(advert.incarnation), addresses: vec![advert.bound] }
+    Found::Seen {
+        node: Some(advert.node),
+        incarnation: Some(advert.incarnation),
+        in_touch: false,
+        addresses: vec![advert.bound],
+    }
 }
 
 fn withdrawn(advert: &Advert) -> Found {
-    Found::Seen { node: Some(advert.node), incarnation: Some(advert.incarnation), addresses: Vec::new() }
+    Found::Seen {
+        node: Some(advert.node),
+        incarnation: Some(advert.incarnation),
+        in_touch: false,
+        addresses: Vec::new(),
+    }
 }
 
 #[tokio::test]

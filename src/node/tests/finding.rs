@@ -18,7 +18,7 @@ impl Source for Liar {
         Box::pin(async move {
             let mut doubts = found.doubts();
             let mut addresses = vec![(Ipv4Addr::LOCALHOST, 9).into()];
-            let seen = |addresses| Found::Seen { node: Some(self.node), incarnation: None, addresses };
+            let seen = |addresses| Found::Seen { node: Some(self.node), incarnation: None, in_touch: false, addresses };
             found.tell(seen(addresses.clone())).await;
             self.doubted.send_replace(Some(doubts.next().await));
             addresses.push(self.truth);

@@ -17,7 +17,7 @@ async fn two_nodes_that_dial_each_other_end_with_one_link() {
     let (a, b) = (node(&key).env(world(None)).await.unwrap(), node(&key).env(world(None)).await.unwrap());
     for (node, other) in [(&a, &b), (&b, &a)] {
         let addresses = vec![other.local_addr()];
-        node.host.hall.handle_found(0, Found::Seen { node: None, incarnation: None, addresses });
+        node.host.hall.handle_found(0, Found::Seen { node: None, incarnation: None, in_touch: false, addresses });
     }
     for round in 0..200 {
         until(|| have_one_link([&a, &b])).await;
@@ -46,7 +46,7 @@ async fn the_larger_id_gives_a_peer_on_its_host_two_seconds() {
     let (smaller, larger) = (NodeId::from_bytes([0; 32]), NodeId::from_bytes([255; 32]));
     let seen = |peer| {
         let addresses = vec![(Ipv4Addr::LOCALHOST, 9).into()];
-        hall.handle_found(0, Found::Seen { node: Some(peer), incarnation: Some(1), addresses });
+        hall.handle_found(0, Found::Seen { node: Some(peer), incarnation: Some(1), in_touch: true, addresses });
     };
     let before = hall.env.now();
     seen(smaller);
@@ -89,6 +89,23 @@ async fn a_peer_that_restarts_with_its_identity_replaces_its_dead_link() {
         steady.host.hall.handle_found(0, Found::Gone { node: id, incarnation });
         assert!(steady.peers().is_empty(), "closed at once");
     }
+}
+
+#[tokio::test]
+async fn a_life_that_is_only_heard_of_ends_no_link() {
+    let key = key();
+    let one = node(&key).env(world(None)).await.unwrap();
+    let two = node(&key).env(world(None)).peer(&one.local_addr().to_string()).await.unwrap();
+    until(|| have_one_link([&one, &two])).await;
+    let (node, incarnation) = (Some(two.id()), Some(two.host.hall.incarnation ^ 1));
+    let at = vec![two.local_addr()];
+    // Anybody may say so by multicast; and a record of an earlier life is withdrawn when it is old.
+    for addresses in [at.clone(), Vec::new()] {
+        one.host.hall.handle_found(0, Found::Seen { node, incarnation, in_touch: false, addresses });
+        assert_eq!(one.peers().len(), 1);
+    }
+    one.host.hall.handle_found(0, Found::Seen { node, incarnation, in_touch: true, addresses: at });
+    assert!(one.peers().is_empty(), "its process is another one now");
 }
 
 #[tokio::test]
