@@ -37,6 +37,8 @@ pub(super) struct End {
     pub(super) admitted: bool,
     pub(super) adopted_at: Time,
     pub(super) over_at: Time,
+    /// Something on its way here was lost that nobody will send again.
+    pub(super) deaf: bool,
     /// When something has arrived last, and since when something is owed.
     pub(super) heard_at: Time,
     pub(super) owed_since: Option<Time>,
@@ -134,6 +136,7 @@ impl World {
             admitted: false,
             adopted_at: 0,
             over_at: 0,
+            deaf: false,
             heard_at: 0,
             owed_since: None,
             open: false,
@@ -229,7 +232,10 @@ impl World {
         let [a, b] = &self.connections[connection].ends;
         let (host, other) = if end == 0 { (a.host, b.host) } else { (b.host, a.host) };
         let own = &mut self.connections[connection].ends[end];
-        (own.over, own.over_at) = (true, self.now);
+        // An end that was over before is no less over for what is asked of it now.
+        if !std::mem::replace(&mut own.over, true) {
+            own.over_at = self.now;
+        }
         if self.hosts[host].up && !self.connections[connection].ends[1 - end].over {
             let at = self.now + self.delay(host, other);
             self.queue.at(at, Event::Closed(connection, 1 - end));

@@ -432,6 +432,9 @@ impl World {
             if concerned && self.random.chance(600) {
                 let (first, later) = if self.random.chance(500) { (0, 1) } else { (1, 0) };
                 let at = self.now + self.random.below(20 * MS);
+                if first == 0 {
+                    self.given_up(self.lanes[lane].ends[1].host, at);
+                }
                 self.lane_over(lane, first)?;
                 self.queue.at(at, Event::LaneOver(lane, later));
             }

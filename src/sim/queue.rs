@@ -12,9 +12,17 @@ use crate::pattern::push::lock;
 /// Events by their times; what is due at one time happens in the order in which it was added.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    events: BinaryHeap<Reverse<(Time, u64, Event)>>,
+    events: BinaryHeap<Reverse<(Time, Due)>>,
     next: u64,
     woken: Arc<Mutex<Vec<Event>>>,
+}
+
+/// An event, and its place among those of one time: by when it was due first, and when it was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due {
+    first: Time,
+    nth: u64,
+    pub(super) event: Event,
 }
 
 /// A task that waits: waking it has its event happen soon.
@@ -35,12 +43,17 @@ pub(super) struct Sleeper {
 
 impl Queue {
     pub(super) fn at(&mut self, time: Time, event: Event) {
-        self.events.push(Reverse((time, self.next, event)));
+        self.events.push(Reverse((time, Due { first: time, nth: self.next, event })));
         self.next += 1;
     }
 
-    pub(super) fn pop(&mut self) -> Option<(Time, Event)> {
-        self.events.pop().map(|Reverse((time, _, event))| (time, event))
+    /// It can't happen yet. Nothing that was due after it overtakes it, however often that is said.
+    pub(super) fn put_off(&mut self, until: Time, due: Due) {
+        self.events.push(Reverse((until, due)));
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(Time, Due)> {
+        self.events.pop().map(|Reverse(next)| next)
     }
 
     pub(super) fn sleeper(&self, event: Event) -> Sleeper {

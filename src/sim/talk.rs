@@ -66,7 +66,11 @@ impl World {
         // What was lost on the way nobody sends again whose end is over. What a stopped host finds had come before.
         let sender = &self.connections[connection].ends[1 - end];
         let latest = (sender.over_at + self.plan.latency.1).max(self.hosts[host].node_paused_until);
-        if sender.over && self.now > latest {
+        let lost = sender.over && self.now > latest;
+        let own = &mut self.connections[connection].ends[end];
+        // A stream has no holes: after what is lost comes nothing more.
+        own.deaf |= lost;
+        if own.deaf {
             return Ok(false);
         }
         self.connections[connection].ends[end].received += 1;

@@ -104,10 +104,11 @@ impl World {
     fn run_through(&mut self) -> Checked<netsim::check::Summary> {
         let mut woken = Vec::new();
         while !self.over {
-            let Some((at, event)) = self.queue.pop() else { break };
+            let Some((at, due)) = self.queue.pop() else { break };
+            let event = due.event;
             self.now = at;
             if let Some(until) = self.paused(event) {
-                self.queue.at(until, event);
+                self.queue.put_off(until, due);
                 continue;
             }
             self.events += 1;
@@ -179,6 +180,7 @@ impl World {
                 self.queue.at(self.now + drain + 3 * SECOND + back, Event::Start(host));
             }
             Hardship::LoseLink(a, b, later) => {
+                self.given_up(b, self.now + later);
                 for connection in self.connections_between(a, b) {
                     let first = self.end_at(connection, a);
                     self.connection_lost(connection, first, "it is lost")?;
@@ -196,6 +198,16 @@ impl World {
             Hardship::Reopen(host) => self.reopen(host)?,
         }
         Ok(())
+    }
+
+    /// The word that a host was given up arrives there at this time; if it stands still then, it reads it when it goes on.
+    pub(super) fn given_up(&self, host: usize, at: Time) {
+        let pauses = self.plan.hardships.iter().filter_map(|(from, hardship)| match hardship {
+            Hardship::Pause(of, time) if *of == host && *from <= at && from + time >= at => Some(from + time),
+            _ => None,
+        });
+        let read = pauses.chain([at]).max().unwrap_or(at);
+        self.ledger.given_up(self.hosts[host].name.clone(), Duration::from_micros(read));
     }
 
     /// Nothing goes wrong any more.

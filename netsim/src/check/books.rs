@@ -12,6 +12,8 @@ pub(super) struct Books<Id> {
     records: BTreeMap<Id, Record>,
     open: usize,
     counts: Summary,
+    /// Until when a receiver may not have heard that it was given up.
+    untold: BTreeMap<Name, Duration>,
     broken: Option<Violation>,
 }
 
@@ -49,7 +51,7 @@ enum Step {
 
 impl<Id: Ord + Clone + fmt::Display> Books<Id> {
     pub(super) fn new() -> Self {
-        Self { records: BTreeMap::new(), open: 0, counts: Summary::default(), broken: None }
+        Self { records: BTreeMap::new(), open: 0, counts: Summary::default(), untold: BTreeMap::new(), broken: None }
     }
 
     pub(super) fn accepted(&mut self, now: Duration, id: Id, by: Name) {
@@ -88,11 +90,17 @@ impl<Id: Ord + Clone + fmt::Display> Books<Id> {
         record.until = Some(until);
     }
 
+    pub(super) fn given_up(&mut self, receiver: Name, heard: Duration) {
+        let until = self.untold.entry(receiver).or_default();
+        *until = heard.max(*until);
+    }
+
     pub(super) fn delivered(&mut self, now: Duration, id: &Id, to: Name, how: Delivered) {
+        let untold = self.untold.get(&to).copied().unwrap_or_default();
         let Some(record) = self.known(id, now, || format!("is delivered to {to}")) else { return };
         record.steps.push((now, Step::Delivered(to.clone(), how)));
         // That this one was given up may still be on its way, while the next attempt is handed out.
-        let first = record.hands.iter().all(|hand| hand.attempt > how.attempt && now < hand.at + UNDER_WAY);
+        let first = record.hands.iter().all(|hand| hand.attempt > how.attempt && now < hand.at.max(untold) + UNDER_WAY);
         let once = record.hands.iter().all(|hand| hand.attempt != how.attempt) && how.attempt > 0;
         let mut failed: Vec<u32> = record.announced.clone();
         failed.extend(record.hands.iter().map(|hand| hand.attempt));
@@ -276,7 +284,8 @@ impl fmt::Display for Time {
     }
 }
 
-/// How long it may take until a worker hears that it was given up, whatever the next one is handed meanwhile.
+/// How long it may take until a worker hears that it was given up, whatever the next one is handed meanwhile; where it is
+/// known to take longer, so long after that.
 const UNDER_WAY: Duration = Duration::from_millis(200);
 
 const ACCEPTED_ONCE: &str = "a message is accepted once";

@@ -162,6 +162,12 @@ impl<Id: Ord + Clone + fmt::Display> Ledger<Id> {
         self.books().delayed(now, &id, until);
     }
 
+    /// A sender has given a receiver up and says so, and its word arrives at that time only. Without this it is taken for
+    /// heard a moment later: what the receiver takes for new after that, nobody else may have been handed.
+    pub fn given_up(&self, receiver: impl Into<Name>, heard: Duration) {
+        self.books().given_up(receiver.into(), heard);
+    }
+
     /// An application was handed a message.
     pub fn delivered(&self, now: Duration, id: Id, to: impl Into<Name>, how: Delivered) {
         self.books().delivered(now, &id, to.into(), how);

@@ -81,6 +81,11 @@ fn a_ledger_catches_what_breaks_its_rules() {
             handed(ledger, "b", 2);
             ledger.delivered(ms(201), "m", "a", Delivered::new(1, false));
         }),
+        ("`redelivered` is false only for what no application was handed before", &|ledger| {
+            ledger.given_up("a", ms(1_000));
+            handed(ledger, "b", 2);
+            ledger.delivered(ms(1_200), "m", "a", Delivered::new(1, false));
+        }),
         ("an attempt is handed out once", &|ledger| {
             handed(ledger, "a", 1);
             ledger.delivered(ms(2), "m", "b", Delivered::new(1, true));
@@ -136,6 +141,18 @@ fn a_flush_settles_what_was_answered() {
         }),
         None
     );
+}
+
+#[test]
+fn who_has_not_heard_that_it_was_given_up_takes_what_it_has_for_new() {
+    let untold = |ledger: &Ledger| {
+        ledger.given_up("a", ms(1_000));
+        handed(ledger, "b", 2);
+        ledger.delivered(ms(1_199), "m", "a", Delivered::new(1, false));
+        ledger.acknowledged(ms(1_200), "m", "b", 2);
+        ledger.settled(ms(1_201), "m", End::Handled);
+    };
+    assert_eq!(broken(untold), None);
 }
 
 #[test]
