@@ -14,7 +14,7 @@ mod types;
 use std::time::Duration;
 
 use meshmq::{MeshKey, Node, Push};
-use netsim::check::{Bound, Left, Violation};
+use netsim::check::{Left, Violation};
 use netsim::{Hardship, Sim, Units, sometimes};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,15 +25,15 @@ use crew::{Crew, Plan, join};
 const PLAN: Plan = Plan {
     pushers: 3,
     pullers: 5,
-    time: Duration::from_secs(20),
+    time: Duration::from_secs(14),
     every: Duration::from_millis(40),
     bound: 100,
     prefetch: None,
     verbs: false,
 };
 
-/// Three pushers and five pullers for twenty seconds, under one to three hardships: nothing that was accepted is lost or
-/// forgotten, nothing is handled twice without a word, bounds are exact all the time, and afterwards the mesh is whole,
+/// Three pushers and five pullers for a quarter of a minute, under one to three hardships: nothing that was accepted is
+/// lost or forgotten, nothing is handled twice without a word, bounds are exact all the time, and afterwards the mesh is whole,
 /// ends in time and leaves nothing.
 #[netsim::test(seeds = 3, time_limit = 600.s(), meets = ["a message is handed out again"])]
 async fn nothing_is_lost_whatever_happens(sim: Sim) {
@@ -74,7 +74,7 @@ fn by_any_verb(sim: &Sim, time: Duration) -> Plan {
 async fn nothing_is_lost_in_each_hardship(sim: Sim) {
     let all = Hardship::ALL;
     let hardship = all[sim.seed() as usize % all.len()];
-    under_hardships(sim, PLAN, Some(hardship)).await;
+    under_hardships(sim, Plan { time: 10.s(), ..PLAN }, Some(hardship)).await;
 }
 
 async fn under_hardships(sim: Sim, plan: Plan, only: Option<Hardship>) {
@@ -118,10 +118,9 @@ fn bound_is_exact(plan: &Plan, push: &Push) -> Result<(), Violation> {
     let figures = push.metrics();
     let owned = figures.queued + figures.in_flight;
     let settled = figures.handled + figures.rejected + figures.exhausted + figures.handed_back;
-    let mut bound = Bound::new(push.channel(), figures.bound_messages, figures.bound_bytes);
-    (0..figures.accepted - settled).for_each(|_| bound.took(0));
-    bound.check(owned, 0)?;
-    if figures.bytes > figures.bound_bytes || figures.bound_messages != plan.bound as u64 {
+    // Asked at every instant: so there are few steps to it.
+    let kept = figures.bound_messages == plan.bound as u64 && figures.bytes <= figures.bound_bytes;
+    if !kept || owned != figures.accepted - settled || owned > figures.bound_messages {
         return Err(Violation::new("bounds are exact", format!("{figures:?}")));
     }
     Ok(())
@@ -298,7 +297,7 @@ async fn two_that_shut_down_at_once_end_in_time_and_hand_back(sim: Sim) {
 }
 
 /// Whatever becomes of links and nodes, types decide who meets whom.
-#[netsim::test(seeds = 8, time_limit = 600.s(), meets = ["typed sockets meet", "an untyped socket meets a typed one"])]
+#[netsim::test(seeds = 5, time_limit = 600.s(), meets = ["typed sockets meet", "an untyped socket meets a typed one"])]
 async fn sockets_of_different_types_exchange_nothing(sim: Sim) {
     types::sockets_of_different_types_exchange_nothing(sim, 10.s()).await;
 }

@@ -7,6 +7,8 @@
 mod crew;
 mod dials;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use meshmq::{Node, NodeId, Push};
 use netsim::check::{End, TRAPS, sometimes};
 use netsim::{Sim, Units, sometimes};
@@ -15,12 +17,20 @@ use crew::{Crew, Pushing, Worker};
 
 #[test]
 fn whole_nodes_meet_every_trap() {
-    sometimes::take();
     let seeds = netsim::seeds(SEEDS);
-    for seed in seeds.clone() {
-        Sim::builder(seed).time_limit(300.s()).run(everything_goes_wrong);
-    }
-    let visits = sometimes::take();
+    let mut visits = sometimes::Visits::default();
+    let next = AtomicU64::new(seeds.start);
+    let some = || {
+        let mine = std::iter::repeat_with(|| next.fetch_add(1, Relaxed)).take_while(|seed| *seed < seeds.end);
+        mine.for_each(|seed| {
+            Sim::builder(seed).time_limit(300.s()).run(everything_goes_wrong);
+        });
+        sometimes::take()
+    };
+    std::thread::scope(|scope| {
+        let threads = [scope.spawn(some), scope.spawn(some)];
+        threads.into_iter().for_each(|thread| visits.add(thread.join().expect("it says what is wrong")));
+    });
     for (what, count) in visits.iter() {
         println!("{count:>8} {what}");
     }

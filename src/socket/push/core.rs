@@ -351,6 +351,7 @@ impl Core {
         let (counts, in_flight) = (board.flight.counts, board.flight.in_flight());
         let accepted = intake.next_sequence();
         let over = counts.handled + counts.rejected + counts.exhausted + counts.handed_back;
+        debug_assert!(intake.used().messages >= accepted - over, "what has not ended has its room");
         PushMetrics {
             accepted,
             queued: accepted - over - in_flight,

@@ -1,5 +1,7 @@
 //! Holds the hand-over between threads to what is promised of it, in every interleaving. What each model does stands at it.
 
+use std::process::Command;
+
 use meshmq_threads::models;
 
 /// Takes the models of these names.
@@ -8,12 +10,29 @@ macro_rules! models {
         $(
             #[test]
             fn $model() {
-                let interleavings = models::$model();
-                println!("{interleavings} interleavings");
-                assert!(interleavings > 1, "nothing was handed over between threads");
+                take(stringify!($model), models::$model);
             }
         )*
     };
+}
+
+/// Set in a process that takes one model.
+const ALONE: &str = "MESHMQ_MODEL_ALONE";
+
+/// In a process of its own: each interleaving maps stacks for its threads, and models of one process wait for each other
+/// there, on any number of cores.
+fn take(name: &str, model: fn() -> usize) {
+    if std::env::var_os(ALONE).is_none() {
+        let this = std::env::current_exe().expect("this program has a path");
+        let output = Command::new(this).args(["--exact", name, "--nocapture"]).env(ALONE, "1").output();
+        let output = output.expect("this program starts once more");
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let interleavings = model();
+    println!("{interleavings} interleavings");
+    assert!(interleavings > 1, "nothing was handed over between threads");
 }
 
 models! {
