@@ -40,6 +40,9 @@ pub trait Source: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Advertises `own`, and tells what is found until it is dropped. Dropping the future withdraws the advert.
+    ///
+    /// A node is there once each of its sources has come to where it waits for the first time: what is advertised before
+    /// that, whoever starts afterwards can find.
     fn run(self: Arc<Self>, own: Advert, env: Env, found: Finder) -> BoxFuture<()>;
 }
 

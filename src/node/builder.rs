@@ -1,15 +1,16 @@
 //! What a node needs to start.
 
 use std::fmt;
-use std::future::IntoFuture;
+use std::future::{IntoFuture, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::hall::{Hall, Looking};
 use super::{Host, Node};
@@ -314,8 +315,10 @@ impl Builder {
         hall.lock().reported = !self.looks;
         let host = Arc::new(Host { hall: hall.clone(), linger: self.linger, thread, _identity: identity });
         hall.held_by(&host);
-        start(&hall, sources, &advert);
-        Ok(Node { host })
+        // Dropped meanwhile, it ends.
+        let node = Node { host };
+        start(&hall, sources, &advert).await;
+        Ok(node)
     }
 
     fn check(&self) -> Result<(), JoinError> {
@@ -347,24 +350,37 @@ fn open(env: &Env, credentials: &Credentials, listen: Option<SocketAddr>) -> Res
     opened.map_err(|error: BindError| JoinError::Listen(error.to_string()))
 }
 
-/// Every task of a node but those of its connections, dials and lanes.
-fn start(hall: &Arc<Hall>, sources: Vec<Arc<dyn Source>>, advert: &Advert) {
+/// Every task of a node but those of its connections, dials and lanes. Ready when each source has begun: whoever starts after
+/// that finds what it advertises.
+async fn start(hall: &Arc<Hall>, sources: Vec<Arc<dyn Source>>, advert: &Advert) {
     let env = &hall.env;
     let (tell, found) = mpsc::channel(HINTS);
     let doubts = hall.lock().doubts.clone();
+    let mut beginning = Vec::with_capacity(sources.len());
     for (nth, source) in sources.into_iter().enumerate() {
-        let running = source.run(advert.clone(), env.clone(), Finder::new(nth, tell.clone(), doubts.clone()));
+        let mut running = source.run(advert.clone(), env.clone(), Finder::new(nth, tell.clone(), doubts.clone()));
         let over = hall.over.clone();
+        let (begins, begun) = oneshot::channel();
         env.spawn(async move {
+            let first = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await;
+            let _ = begins.send(());
+            if first.is_ready() {
+                return;
+            }
             tokio::select! {
                 biased;
                 () = over.cancelled() => {}
                 () = running => {}
             }
         });
+        beginning.push(begun);
     }
     env.spawn(hall.clone().accept());
     env.spawn(hall.clone().supervise(found));
+    for begun in beginning {
+        // A runtime that has ended begins nothing.
+        let _ = begun.await;
+    }
 }
 
 impl IntoFuture for Builder {

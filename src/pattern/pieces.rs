@@ -191,6 +191,10 @@ impl Out {
         self.bytes + self.small.len() >= OUTGOING
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.small.is_empty()
+    }
+
     /// Moves everything; true: there was something.
     pub(super) fn take(&mut self, out: &mut Vec<Bytes>) -> bool {
         self.flush();

@@ -401,8 +401,9 @@ impl Works {
 
     /// Every request that was handed out is answered, and every answer was written.
     pub(crate) fn is_drained(&self) -> bool {
+        let told = |lane: &Lane| lane.closing_told && lane.out.is_empty();
         self.works.is_empty()
-            && self.lanes.values().all(|lane| lane.replies.is_empty() && lane.sending.is_empty() && lane.closing_told)
+            && self.lanes.values().all(|lane| lane.replies.is_empty() && lane.sending.is_empty() && told(lane))
     }
 
     /// The node has ended: nobody hears answers any more.

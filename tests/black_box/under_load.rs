@@ -287,7 +287,8 @@ fn who_stutters_loses_no_link_and_repeats_nothing() {
             seen.of(series(0)) == next.get()
         })
         .await;
-        assert!(seen.numbers.values().all(|times| *times == (1, 0)), "each once");
+        // What comes to a worker that has just been stopped may be told to be possibly somebody else's.
+        assert!(seen.numbers.values().all(|times| times.0 == 1), "each once");
         assert_eq!((push.metrics().handled, push.metrics().redelivered), (next.get(), 0));
         assert_eq!(node.metrics().links_opened, 3, "the first links are the only ones");
     });

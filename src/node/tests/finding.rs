@@ -85,6 +85,19 @@ async fn processes_of_one_host_meet_in_a_folder_and_notice_an_end_at_once() {
     }
 }
 
+/// On this runtime, whose only thread has had nothing else to do since: what is not there yet has to wait for another turn.
+#[tokio::test]
+async fn a_node_that_is_there_can_be_found() {
+    let (key, place) = (key(), tempfile::tempdir().unwrap());
+    let folder = place.path().join("run");
+    let alone = Node::builder("test").key(key.clone()).without_mdns().local_folder(&folder).on_current_runtime();
+    let alone = alone.await.unwrap();
+    let meshes: Vec<_> = std::fs::read_dir(&folder).expect("it was made").map(|mesh| mesh.unwrap().path()).collect();
+    let sockets = meshes.iter().flat_map(|mesh| std::fs::read_dir(mesh).unwrap());
+    assert_eq!(sockets.count(), 1, "whoever starts now connects to it");
+    drop(alone);
+}
+
 #[tokio::test]
 async fn a_fixed_peer_may_start_later_and_restart() {
     let key = key();

@@ -272,6 +272,10 @@ impl Works {
     /// say more and more.
     fn say_busy(&mut self, key: LaneKey, id: u64, cost: u64) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
+        if self.closed {
+            // So that who reads this does not take a socket that is gone for one that is full.
+            lane.tell_closing();
+        }
         exchange::put_numbers(lane.out.small(), to_requester::BUSY, &[id]);
         lane.answered_cost += cost;
         self.effects.wakers.extend(lane.writer.take());
@@ -289,9 +293,8 @@ impl Works {
     pub(crate) fn take_outgoing(&mut self, key: LaneKey, waker: &Waker, out: &mut Vec<Bytes>) -> bool {
         let window = self.window();
         let Some(lane) = self.lanes.get_mut(&key) else { return false };
-        if self.closed && !lane.closing_told {
-            lane.closing_told = true;
-            exchange::put_numbers(lane.out.small(), to_requester::CLOSING, &[]);
+        if self.closed {
+            lane.tell_closing();
         }
         while !lane.out.is_full() {
             let next = lane.next_reply();
@@ -346,6 +349,13 @@ impl Works {
 }
 
 impl Lane {
+    /// Once.
+    fn tell_closing(&mut self) {
+        if !std::mem::replace(&mut self.closing_told, true) {
+            exchange::put_numbers(self.out.small(), to_requester::CLOSING, &[]);
+        }
+    }
+
     /// It has an answer to this request that is not written.
     fn is_answering(&self, id: u64) -> bool {
         self.replies.iter().any(|reply| reply.id == id) || self.sending.iter().any(|rest| rest.id == id)

@@ -243,6 +243,20 @@ fn a_repeat_of_what_was_worked_on_until_its_time_was_up_is_not_worked_on_anew() 
 }
 
 #[test]
+fn a_closed_replier_is_drained_once_what_it_sends_away_is_written() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, head(0), b"waits").unwrap();
+    hand.works.drain();
+    assert!(!hand.works.is_drained());
+    assert_eq!(hand.kinds(lane), [to_requester::CLOSING, to_requester::BUSY]);
+    assert!(hand.works.is_drained());
+    hand.ask(lane, head(1), b"too late").unwrap();
+    assert!(!hand.works.is_drained());
+    assert_eq!(hand.kinds(lane), [to_requester::BUSY]);
+}
+
+#[test]
 fn a_closed_replier_sends_away_what_it_has_not_handed_out() {
     let mut hand = Hand::new(10);
     let lane = hand.lane(1, FULL);
@@ -256,10 +270,11 @@ fn a_closed_replier_sends_away_what_it_has_not_handed_out() {
     .unwrap();
     hand.works.drain();
     assert_eq!(hand.works.claim(None).err(), Some(Closed));
+    assert!(!hand.works.is_drained());
     assert_eq!(
         hand.kinds(lane),
-        [to_requester::BUSY, to_requester::BUSY, to_requester::CLOSING],
-        "also what is on its way"
+        [to_requester::CLOSING, to_requester::BUSY, to_requester::BUSY],
+        "also what is on its way, and nobody takes it for full"
     );
     assert!(!hand.works.is_drained());
     hand.ask(lane, head(3), b"too late").unwrap();
