@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use meshmq::{Node, Snapshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::args::LsArgs;
 use crate::exit::Exit;
@@ -63,7 +63,21 @@ impl Look<'_> {
         }
     }
 
+    /// Where an address was given there is somebody to wait for: until it is linked, or has refused that.
+    async fn met(&self, named: &[String]) {
+        let mut events = self.node.events();
+        while self.node.metrics().links_opened == 0 && refusal(self.node, named).is_none() {
+            if events.recv().await.is_none() {
+                return;
+            }
+        }
+    }
+
     async fn once(&self, args: &LsArgs) -> anyhow::Result<Exit> {
+        if !args.common.peers.is_empty() {
+            // Too long is no error here: what was tried is told below.
+            let _ = timeout(self.answer, self.met(&args.common.peers)).await;
+        }
         let first = self.others(self.answer).await;
         if first.nodes.is_empty() {
             return Err(match refusal(self.node, &args.common.peers) {
