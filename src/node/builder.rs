@@ -36,6 +36,9 @@ use crate::wire::limits::{LINGER, MAX_LINKS, MAX_MESH_NAME, MAX_MESSAGE, MAX_MES
 /// | [`max_message`](Self::max_message) | 16 MiB |
 /// | [`max_links`](Self::max_links) | 256 |
 ///
+/// It is ready once the node can be found: whoever starts on this host after that looks for it. [`Node::settled`] waits until
+/// those who are there already are linked.
+///
 /// # Cancel safety
 /// Dropped before it is ready, no node was started, or it has left again.
 #[must_use = "a builder does nothing until it is awaited"]
