@@ -251,7 +251,8 @@ impl Crew {
                 () = host.asked_to_stop() => break,
                 delivery = pull.recv() => {
                     let Ok(delivery) = delivery else { break };
-                    self.handle(delivery, host, name, random).await;
+                    let id = self.delivered(&delivery, name);
+                    self.handle(delivery, id, host, name, random).await;
                 }
             }
         }
@@ -278,16 +279,18 @@ impl Crew {
                 () = host.asked_to_stop() => break,
                 batch = pull.recv_batch(16) => {
                     let Ok(batch) = batch else { break };
+                    // All of them are handed out now; the work on the last begins when the others are done, if the host does
+                    // not sleep meanwhile.
+                    let ids: Vec<_> = batch.iter().map(|delivery| self.delivered(delivery, name)).collect();
                     if random.random_bool(0.5) {
-                        for delivery in &batch {
-                            let id = self.delivered(delivery, name);
+                        for (delivery, id) in batch.iter().zip(ids) {
                             self.ledger.answered(self.sim.elapsed(), id, name, delivery.attempt(), Answer::Acked);
                         }
                         batch.ack_all();
                         continue;
                     }
-                    for delivery in batch {
-                        self.handle(delivery, host, name, random).await;
+                    for (delivery, id) in batch.into_iter().zip(ids) {
+                        self.handle(delivery, id, host, name, random).await;
                     }
                 }
             }
@@ -301,7 +304,8 @@ impl Crew {
                 () = host.asked_to_stop() => break,
                 delivery = pull.next() => {
                     let Some(delivery) = delivery else { break };
-                    self.handle(delivery, host, name, random).await;
+                    let id = self.delivered(&delivery, name);
+                    self.handle(delivery, id, host, name, random).await;
                 }
             }
         }
@@ -341,8 +345,8 @@ impl Crew {
         id
     }
 
-    async fn handle(&self, delivery: Delivery, host: &Host, name: &str, random: &mut ChaCha8Rng) {
-        let (id, attempt) = (self.delivered(&delivery, name), delivery.attempt());
+    async fn handle(&self, delivery: Delivery, id: String, host: &Host, name: &str, random: &mut ChaCha8Rng) {
+        let attempt = delivery.attempt();
         host.work(random.random_range(Duration::ZERO..=4.ms())).await;
         let answer = match random.random_range(0..100) {
             0..3 => Answer::Nacked,
