@@ -15,10 +15,9 @@ fn reader() {
         let sub = node.subscriber("news").topic("n.>").topic("end").await.unwrap();
         role.say("ready");
         let leave = async {
-            let told = std::thread::spawn(|| std::io::read_to_string(std::io::stdin()));
-            while !told.is_finished() {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
+            let (tell, told) = tokio::sync::oneshot::channel();
+            std::thread::spawn(|| tell.send(std::io::read_to_string(std::io::stdin())));
+            let _ = told.await;
         };
         let read = async {
             let (mut first, mut next, mut handed, mut missed, mut exact) = (None, None, 0_u64, 0, true);

@@ -287,8 +287,11 @@ fn who_stutters_loses_no_link_and_repeats_nothing() {
             seen.of(series(0)) == next.get()
         })
         .await;
-        // What comes to a worker that has just been stopped may be told to be possibly somebody else's.
         assert!(seen.numbers.values().all(|times| times.0 == 1), "each once");
+        // What comes right after a stop may have waited for so long that somebody else has it: that is told of a few, as the
+        // pusher is asked at once.
+        let doubted = seen.numbers.values().filter(|times| times.1 > 0).count() as u64;
+        assert!(doubted * 20 < next.get(), "{doubted} of {} were doubted", next.get());
         assert_eq!((push.metrics().handled, push.metrics().redelivered), (next.get(), 0));
         assert_eq!(node.metrics().links_opened, 3, "the first links are the only ones");
     });

@@ -25,14 +25,14 @@ use crew::{Crew, Plan, join};
 const PLAN: Plan = Plan {
     pushers: 3,
     pullers: 5,
-    time: Duration::from_secs(14),
+    time: Duration::from_secs(20),
     every: Duration::from_millis(40),
     bound: 100,
     prefetch: None,
     verbs: false,
 };
 
-/// Three pushers and five pullers for a quarter of a minute, under one to three hardships: nothing that was accepted is
+/// Three pushers and five pullers for twenty seconds, under one to three hardships: nothing that was accepted is
 /// lost or forgotten, nothing is handled twice without a word, bounds are exact all the time, and afterwards the mesh is whole,
 /// ends in time and leaves nothing.
 #[netsim::test(seeds = 3, time_limit = 600.s(), meets = ["a message is handed out again"])]
