@@ -4,6 +4,7 @@
 //! A simulator passes its own. This room is public, but **exempt from semantic versioning**: besides `link` and
 //! `trust` it is the one place that names types of quinn and rustls.
 
+mod busy_poll;
 mod coarse;
 mod real;
 mod threads;
@@ -23,6 +24,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::time_provider::TimeProvider;
 
 use crate::discovery::Source;
+use busy_poll::BusyPoll;
 use coarse::CoarseClock;
 
 pub(crate) use real::{OwnThread, SystemRandom};
@@ -53,6 +55,8 @@ pub struct Env {
     pub connection_ids: Option<ConnectionIds>,
     /// `None`: the time may be another one than the operating system's, or that has no such clock.
     coarse: Option<CoarseClock>,
+    /// Keeps a node's own thread awake in a dialogue; on other runtimes it does nothing.
+    pub(crate) busy_poll: BusyPoll,
 }
 
 /// Makes a generator of QUIC connection ids, one for each endpoint.
@@ -132,6 +136,7 @@ impl Env {
             random,
             connection_ids: None,
             coarse: None,
+            busy_poll: BusyPoll::default(),
         }
     }
 

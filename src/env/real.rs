@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+use super::busy_poll::BusyPoll;
 use super::{BoxFuture, ETHERNET_PAYLOAD, Env, Network, Payload, Random};
 use crate::discovery::{Local, Mdns};
 
@@ -48,6 +49,7 @@ impl Env {
 #[derive(Debug)]
 pub(crate) struct OwnThread {
     runtime: RealRuntime,
+    busy_poll: BusyPoll,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
@@ -61,6 +63,8 @@ impl OwnThread {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let runtime = RealRuntime { handle: tokio.handle().clone(), ended: Arc::default() };
         let (stop, stopped) = oneshot::channel::<()>();
+        let busy_poll = BusyPoll::where_there_are_cores();
+        tokio.spawn(busy_poll.clone().run());
         let ended = runtime.ended.clone();
         let thread = thread::Builder::new().name("meshmq".into()).spawn(move || {
             // Stopped, or forgotten: both end the thread.
@@ -69,12 +73,12 @@ impl OwnThread {
             // A name look-up may hang for half a minute; nobody waits for it any more.
             tokio.shutdown_background();
         })?;
-        Ok(Self { runtime, stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)) })
+        Ok(Self { runtime, busy_poll, stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)) })
     }
 
     /// The real world with its tasks and timers on this thread.
     pub(crate) fn env(&self) -> Env {
-        Env::on(self.runtime.clone())
+        Env { busy_poll: self.busy_poll.clone(), ..Env::on(self.runtime.clone()) }
     }
 
     /// The caller runs on this thread: waiting for it would never end.

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use quinn::{RecvStream, SendStream};
@@ -55,21 +55,16 @@ pub(crate) fn carry(
 }
 
 /// Never waits for the writer: what the end takes in is bounded by the credit that it has given.
-async fn read(
-    recv: &mut RecvStream,
-    ahead: &mut BytesMut,
-    Told { end, env }: &Told,
-    heard_all: &AtomicBool,
-) -> Result<(), Carried> {
+async fn read(recv: &mut RecvStream, ahead: &mut BytesMut, told: &Told, heard_all: &AtomicBool) -> Result<(), Carried> {
     if let Some(bytes) = read_ahead(ahead) {
-        end.handle_incoming(env.now(), &mut [bytes]).map_err(Carried::Violation)?;
+        told.handle_incoming(&mut [bytes]).map_err(Carried::Violation)?;
     }
     let mut chunks = vec![Bytes::new(); CHUNKS];
     loop {
         for _ in 0..READS_A_TURN {
             match recv.read_chunks(&mut chunks).await {
                 Ok(Some(count)) => {
-                    end.handle_incoming(env.now(), &mut chunks[..count]).map_err(Carried::Violation)?;
+                    told.handle_incoming(&mut chunks[..count]).map_err(Carried::Violation)?;
                 }
                 Ok(None) => {
                     heard_all.store(true, Ordering::Relaxed);
@@ -122,6 +117,20 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// [`LaneEnd::handle_incoming`].
+    pub(super) fn handle_incoming(&self, chunks: &mut [Bytes]) -> Result<(), Violation> {
+        let now = self.env.now();
+        self.end.handle_incoming(now, chunks)?;
+        self.word(now);
+        Ok(())
+    }
+
+    fn word(&self, now: Instant) {
+        if self.end.is_dialogue() {
+            self.env.busy_poll.word(now);
+        }
+    }
+
     /// [`LaneEnd::poll_outgoing`], asked again when the time for it has come.
     pub(super) fn poll_outgoing(
         &self,
@@ -131,7 +140,9 @@ impl Told {
     ) -> Poll<Outgoing> {
         loop {
             let mut again = None;
-            if let Poll::Ready(next) = self.end.poll_outgoing(cx, self.env.now(), out, &mut again) {
+            let now = self.env.now();
+            if let Poll::Ready(next) = self.end.poll_outgoing(cx, now, out, &mut again) {
+                self.word(now);
                 return Poll::Ready(next);
             }
             timer.set(again);

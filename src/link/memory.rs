@@ -100,6 +100,6 @@ impl Direction {
     }
 
     fn take(&self, chunks: &mut [Bytes]) -> Result<(), Violation> {
-        self.end.end.handle_incoming(self.end.env.now(), chunks)
+        self.end.handle_incoming(chunks)
     }
 }

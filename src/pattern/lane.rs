@@ -54,6 +54,12 @@ pub(crate) trait LaneEnd: Send + Sync + 'static {
     /// Something is owed over this lane (a message in flight, an answer not yet given): a silent peer is given up sooner.
     fn owes(&self) -> bool;
 
+    /// An application answers what comes in over this lane as soon as it can, or asks for more: its node's thread may wait for
+    /// that.
+    fn is_dialogue(&self) -> bool {
+        false
+    }
+
     /// The link's time has come to look, as it does every 250 ms; the other end has acknowledged something that was sent at
     /// `acked`. Says whether a further word should be sent for it to acknowledge.
     fn look(&self, _now: Instant, _acked: Option<Instant>) -> bool {

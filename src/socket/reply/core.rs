@@ -206,6 +206,10 @@ impl LaneEnd for ReplyLane {
         self.core.turn(|works, now| works.handle_incoming(self.key, chunks, now, self.core.max_message))
     }
 
+    fn is_dialogue(&self) -> bool {
+        true
+    }
+
     fn owes(&self) -> bool {
         lock(&self.core.works).owes(self.key)
     }

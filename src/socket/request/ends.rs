@@ -94,6 +94,10 @@ impl LaneEnd for RequestLane {
         result
     }
 
+    fn is_dialogue(&self) -> bool {
+        true
+    }
+
     fn owes(&self) -> bool {
         lock(&self.core.requests).owes(self.key)
     }
