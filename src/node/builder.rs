@@ -239,8 +239,8 @@ impl Builder {
     /// Runs the node on the tokio runtime that this is awaited in, instead of a thread of its own. It saves a hand-over between
     /// threads, but whatever blocks that runtime blocks the node, and the last drop can not wait.
     ///
-    /// A thread of its own stays awake for up to 200 µs at a time where requests and replies follow each other fast: that more than
-    /// halves a round trip, for a core that is busy meanwhile. A runtime of yours is left to sleep.
+    /// A thread of its own stays awake for up to 200 µs at a time where requests and replies follow each other fast: that more
+    /// than halves a round trip, for a core that is busy meanwhile. A runtime of yours is left to sleep.
     pub fn on_current_runtime(mut self) -> Self {
         self.runtime = Place::CurrentRuntime;
         self

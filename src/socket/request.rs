@@ -139,6 +139,28 @@ impl IntoFuture for RequesterBuilder {
 /// # }
 /// # use std::future::IntoFuture;
 /// ```
+///
+/// A stream of requests becomes one of replies with the combinators of `futures`, so many open at a time; the replies of
+/// [`request_all`](Self::request_all) are a stream, too.
+///
+/// ```
+/// use std::future::IntoFuture;
+///
+/// use futures_util::{StreamExt, TryStreamExt, stream};
+/// use meshmq::Node;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> meshmq::Result<()> {
+/// let node = Node::isolated().await?;
+/// let upper = node.requester("upper").await?;
+/// let replier = node.replier("upper").await?;
+/// tokio::spawn(async move { replier.serve(2, |request| async move { Ok::<_, String>(request.to_ascii_uppercase()) }).await });
+/// let replies: Vec<_> =
+///     stream::iter(["red", "green", "blue"]).map(|color| upper.request(color).into_future()).buffered(2).try_collect().await?;
+/// assert_eq!(replies[2].body(), "BLUE");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Requester(Arc<Handle>);
 

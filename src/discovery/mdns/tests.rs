@@ -322,16 +322,15 @@ impl Drop for Running {
     }
 }
 
-/// Where the process that a test kills is told which mesh it is in.
-const OTHER: &str = "MESHMQ_TEST_MDNS_TAG";
+/// Where the process that a test kills is told who it is: the run, the test, and its number there.
+const OTHER: &str = "MESHMQ_TEST_MDNS_NODE";
 
 /// Not a test of its own: the other process of the next one.
 #[tokio::test]
 async fn other_process() {
-    if let Some(tag) = std::env::var_os(OTHER) {
-        let mut own = own(9);
-        own.mesh_tag = tag.to_str().unwrap().parse::<u64>().unwrap().to_be_bytes();
-        let mut running = Running::start(own);
+    if let Ok(who) = std::env::var(OTHER) {
+        let who: Vec<u32> = who.split(' ').map(|part| part.parse().unwrap()).collect();
+        let mut running = Running::start(of_run(who[0], who[1] as u8, who[2] as u8));
         loop {
             running.fact().await;
         }
@@ -340,19 +339,15 @@ async fn other_process() {
 
 #[tokio::test]
 async fn a_killed_nodes_record_is_dropped_when_it_is_doubted_and_a_live_ones_is_not() {
-    let (mut first, mut second) = (on_loopback(3), on_loopback(4));
-    for own in [&mut first, &mut second] {
-        own.mesh_tag[7] = 1;
-    }
-    let mut killed = own(9);
-    killed.mesh_tag = first.mesh_tag;
+    let (first, second, killed) = (on_loopback(2, 1), on_loopback(2, 2), on_loopback(2, 3));
     let mut here = Running::start(first);
     let _live = Running::start(second.clone());
-    let mut process = start_process(&killed);
+    let mut process = start_process(2, 3);
     let mut missing = vec![seen_at_its_port(&second), seen_at_its_port(&killed), Found::FirstPass];
     while !missing.is_empty() {
         let fact = here.fact().await;
-        missing.swap_remove(missing.iter().position(|expected| *expected == fact).expect("told once"));
+        let expected = missing.iter().position(|expected| *expected == fact);
+        missing.swap_remove(expected.unwrap_or_else(|| panic!("{fact:?} where there should be {missing:?}")));
     }
     process.kill().await.unwrap();
     for node in [second.node, killed.node] {
@@ -365,13 +360,11 @@ async fn a_killed_nodes_record_is_dropped_when_it_is_doubted_and_a_live_ones_is_
 
 #[tokio::test]
 async fn a_node_whose_record_was_dropped_is_seen_again_when_it_is_back() {
-    let mut own_tag = on_loopback(5);
-    own_tag.mesh_tag[7] = 2;
-    let stopped = Advert { mesh_tag: own_tag.mesh_tag, ..own(9) };
+    let (own, stopped) = (on_loopback(3, 1), on_loopback(3, 2));
     // The crate by itself would ask again after 1, 3, 7, 15 … seconds, and for nobody whom it has seen before.
-    let mut here = Running::start_source(own_tag, Mdns { ask: Duration::from_millis(500) });
+    let mut here = Running::start_source(own, Mdns { ask: Duration::from_millis(500) });
     assert_eq!(here.fact().await, Found::FirstPass);
-    let process = start_process(&stopped);
+    let process = start_process(3, 2);
     assert_eq!(here.fact().await, seen_at_its_port(&stopped));
     let pid = Pid::from_raw(process.id().unwrap().try_into().unwrap()).unwrap();
     // The first time it may still owe the network the second of its two announcements; the second time it says nothing
@@ -385,11 +378,11 @@ async fn a_node_whose_record_was_dropped_is_seen_again_when_it_is_back() {
     }
 }
 
-/// Starts [`other_process`] with this advert.
-fn start_process(advert: &Advert) -> tokio::process::Child {
+/// Starts [`other_process`] as this node of [`on_loopback`].
+fn start_process(test: u8, number: u8) -> tokio::process::Child {
     tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "discovery::mdns::tests::other_process"])
-        .env(OTHER, u64::from_be_bytes(advert.mesh_tag).to_string())
+        .env(OTHER, format!("{} {test} {number}", std::process::id()))
         .stdout(std::process::Stdio::null())
         .kill_on_drop(true)
         .spawn()
@@ -407,12 +400,17 @@ async fn the_daemons_memory_can_be_watched() {
     }
 }
 
-/// Nodes that no other run of these tests knows.
-fn on_loopback(number: u8) -> Advert {
-    let mut own = own(number);
-    let id = std::process::id().to_be_bytes();
-    own.mesh_tag[..4].copy_from_slice(&id);
-    own
+/// A node that no other test knows, and no other run of these tests: neither its mesh nor its name, which has to be one node's
+/// alone on a network.
+fn on_loopback(test: u8, number: u8) -> Advert {
+    of_run(std::process::id(), test, number)
+}
+
+fn of_run(run: u32, test: u8, number: u8) -> Advert {
+    let [a, b, c, d] = run.to_be_bytes();
+    let mut id = [number; 32];
+    id[..5].copy_from_slice(&[a, b, c, d, test]);
+    Advert { mesh_tag: [a, b, c, d, test, 0, 0, 0], node: NodeId::from_bytes(id), ..own(number) }
 }
 
 fn seen_at_its_port(advert: &Advert) -> Found {
@@ -435,7 +433,7 @@ fn withdrawn(advert: &Advert) -> Found {
 
 #[tokio::test]
 async fn two_on_loopback_see_each_other_come_and_go() {
-    let (first, second) = (on_loopback(1), on_loopback(2));
+    let (first, second) = (on_loopback(1, 1), on_loopback(1, 2));
     let mut early = Running::start(first.clone());
     assert_eq!(early.fact().await, Found::FirstPass);
     let mut late = Running::start(second.clone());
