@@ -22,6 +22,12 @@ async fn all_patterns_hold_at_once_whatever_happens(sim: Sim) {
     all_patterns_hold_at_once(sim).await;
 }
 
+/// The newest were dropped at a full queue, and nothing was published after them.
+#[netsim::test(seeds = 158_997_762..158_997_763, time_limit = 600.s())]
+async fn what_is_dropped_last_is_told_with_what_follows(sim: Sim) {
+    all_patterns_hold_at_once(sim).await;
+}
+
 /// A worker that had slept looked after its time before it read what had come meanwhile, and took that for new.
 #[netsim::test(seeds = 22_805_255..22_805_256, time_limit = 600.s())]
 async fn what_a_sleeping_worker_was_sent_is_not_taken_for_new(sim: Sim) {

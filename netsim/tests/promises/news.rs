@@ -103,7 +103,7 @@ impl News {
             {
                 let mut known = known.lock().unwrap();
                 if known.enough {
-                    break known.stay.push((node, news));
+                    break;
                 }
                 // Before it is: a subscriber that joins in this very moment may have it.
                 known.published.insert(node.id(), number + 1);
@@ -113,6 +113,13 @@ impl News {
             let every = if sim.elapsed() - begin < plan.time { plan.every } else { 100.ms() };
             sim.sleep(random.random_range(Duration::ZERO..=every * 2)).await;
         }
+        // What was dropped last is told with what follows: one more of each, and none of them finds a full queue.
+        news.flush().await.unwrap();
+        for number in number..number + 2 {
+            known.lock().unwrap().published.insert(node.id(), number + 1);
+            news.publish(["even.x", "odd.x"][number as usize % 2], number.to_le_bytes().to_vec()).await.unwrap();
+        }
+        known.lock().unwrap().stay.push((node, news));
     }
 
     /// One life of a subscriber, until its host is asked to stop or its node ends.
