@@ -42,10 +42,8 @@ pub(crate) struct Requests {
     open: BTreeMap<u64, Exchange>,
     ended: BTreeMap<u64, Ended>,
     next: u64,
-    /// Those without a lane that anybody may answer, in order.
-    waiting: BTreeSet<u64>,
-    /// Those that one node, or one lane, is to answer.
-    waiting_for: BTreeMap<NodeId, BTreeSet<u64>>,
+    /// Those without a lane, in order, by who may answer them.
+    waiting: BTreeMap<Target, BTreeSet<u64>>,
     deadlines: BTreeSet<(Instant, u64)>,
     /// Somebody looks at this time for requests whose own is up.
     armed: Option<Instant>,
@@ -71,7 +69,7 @@ pub(crate) struct Asked {
 }
 
 /// Who may answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     Anybody,
     Node(NodeId),
@@ -240,8 +238,7 @@ impl Requests {
             open: BTreeMap::new(),
             ended: BTreeMap::new(),
             next: 0,
-            waiting: BTreeSet::new(),
-            waiting_for: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             armed: None,
             lanes: BTreeMap::new(),
@@ -359,22 +356,15 @@ impl Requests {
 
     /// Waits for a lane.
     fn wait(&mut self, number: u64, target: Target) {
-        match target.node() {
-            None => _ = self.waiting.insert(number),
-            Some(node) => _ = self.waiting_for.entry(node).or_default().insert(number),
-        }
+        self.waiting.entry(target).or_default().insert(number);
     }
 
     /// It waits no longer.
     fn stop_waiting(&mut self, number: u64, target: Target) {
-        let Some(node) = target.node() else {
-            self.waiting.remove(&number);
-            return;
-        };
-        if let Some(numbers) = self.waiting_for.get_mut(&node) {
+        if let Some(numbers) = self.waiting.get_mut(&target) {
             numbers.remove(&number);
             if numbers.is_empty() {
-                self.waiting_for.remove(&node);
+                self.waiting.remove(&target);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Who is asked? The better of two that are drawn, by how much each has open and how long its answers take of late.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Exchange, Lane, Lost, Outcome, Place, Requests, Target};
@@ -16,7 +16,7 @@ const PASSED_OVER: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     Assigned,
-    /// The bound is reached: later ones have no room either.
+    /// Somebody would take it, and the bound is reached: later ones have no room either.
     NoRoom,
     /// Nobody who may answer it has credit.
     Nobody,
@@ -25,42 +25,33 @@ enum Look {
 }
 
 impl Requests {
-    /// Gives what waits to lanes, until one or the other has run out.
+    /// Gives what waits to lanes, the oldest first whoever is asked, until one or the other has run out.
     pub(super) fn dispatch(&mut self) {
-        let nodes: Vec<_> = self.waiting_for.keys().copied().collect();
-        for node in nodes {
-            let (mut from, mut passed) = (0, 0);
-            while let Some(number) = self.waiting_for.get(&node).and_then(|all| all.range(from..).next().copied()) {
-                match self.look(number) {
-                    Look::NoRoom => return,
-                    Look::Nobody => passed += 1,
-                    Look::Assigned | Look::Over => {}
-                }
-                if passed == PASSED_OVER {
-                    break;
-                }
-                from = number + 1;
-            }
-        }
-        let (mut from, mut passed) = (0, 0);
-        while let Some(number) = self.waiting.range(from..).next().copied() {
+        let first = |(target, numbers): (&Target, &BTreeSet<u64>)| Some((*numbers.first()?, *target));
+        let mut heads: BTreeMap<_, _> = self.waiting.iter().filter_map(first).collect();
+        let mut passed: BTreeMap<Target, usize> = BTreeMap::new();
+        while let Some((number, target)) = heads.pop_first() {
             match self.look(number) {
                 Look::NoRoom => return,
-                Look::Nobody => passed += 1,
+                Look::Nobody => {
+                    let passed = passed.entry(target).or_default();
+                    *passed += 1;
+                    // One that was refused nowhere speaks for all behind it.
+                    let picky = self.open.get(&number).is_some_and(|exchange| !exchange.busy.is_empty());
+                    if *passed == PASSED_OVER || (!picky && !self.anybody_able(target)) {
+                        continue;
+                    }
+                }
                 Look::Assigned | Look::Over => {}
             }
-            // One that was refused nowhere speaks for all behind it.
-            let picky = self.open.get(&number).is_some_and(|exchange| !exchange.busy.is_empty());
-            if passed == PASSED_OVER || (passed > 0 && !picky && !self.anybody_able()) {
-                return;
-            }
-            from = number + 1;
+            let next = self.waiting.get(&target).and_then(|numbers| numbers.range(number + 1..).next());
+            heads.extend(next.map(|next| (*next, target)));
         }
     }
 
     /// One that has just come, and that those before it leave a turn.
     pub(super) fn dispatch_one(&mut self, number: u64) {
-        if self.waiting.first().is_none_or(|first| *first == number) {
+        if self.waiting.values().filter_map(BTreeSet::first).all(|first| *first == number) {
             self.look(number);
         } else {
             self.dispatch();
@@ -68,16 +59,16 @@ impl Requests {
         self.effects.look |= self.open.get(&number).is_some_and(|exchange| exchange.place == Place::Waiting);
     }
 
-    fn anybody_able(&self) -> bool {
-        self.lanes.values().any(Lane::is_able)
+    fn anybody_able(&self, target: Target) -> bool {
+        self.lanes.iter().any(|(key, lane)| lane.is_able() && is_meant(target, *key, lane))
     }
 
     fn look(&mut self, number: u64) -> Look {
         let Some(exchange) = self.open.get(&number) else { return Look::Over };
         let cost = exchange.cost;
-        if self.used.messages > 0
-            && (self.used.messages >= self.bound.messages || self.used.bytes + cost > self.bound.bytes)
-        {
+        let full = self.used.messages > 0
+            && (self.used.messages >= self.bound.messages || self.used.bytes + cost > self.bound.bytes);
+        if full && takers(&self.lanes, exchange).next().is_some() {
             return Look::NoRoom;
         }
         if let Some(key) = self.choose(number) {
@@ -96,9 +87,8 @@ impl Requests {
     /// Power of two choices.
     fn choose(&mut self, number: u64) -> Option<LaneKey> {
         let exchange = self.open.get(&number)?;
-        let able = |(key, lane): &(&LaneKey, &Lane)| lane.is_able() && may_take(exchange, **key, lane);
-        let count = self.lanes.iter().filter(able).count();
-        let nth = |at: usize| self.lanes.iter().filter(able).nth(at).map(|(key, _)| *key);
+        let nth = |at: usize| takers(&self.lanes, exchange).nth(at);
+        let count = takers(&self.lanes, exchange).count();
         match count {
             0 => None,
             1 => nth(0),
@@ -156,7 +146,8 @@ impl Requests {
             let lost = exchange.lost.map(|node| Outcome::Unknown(Lost::Link(node)));
             return Some(lost.unwrap_or(Outcome::NotSent));
         }
-        let theirs = || self.lanes.iter().filter(|(key, lane)| !lane.closing && is_meant(exchange, **key, lane));
+        let theirs =
+            || self.lanes.iter().filter(|(key, lane)| !lane.closing && is_meant(exchange.asked.target, **key, lane));
         if theirs().any(|(key, lane)| may_take(exchange, *key, lane)) {
             return None;
         }
@@ -176,15 +167,10 @@ impl Requests {
         let is_there = |wanted: Option<NodeId>, left: &BTreeSet<(NodeId, SocketId)>| {
             there.iter().any(|socket| !left.contains(socket) && wanted.is_none_or(|wanted| wanted == socket.0))
         };
-        if self.lane_count() == 0 && !is_there(None, &self.left) {
-            let numbers: Vec<_> = self.waiting.iter().copied().collect();
-            self.end_impatient(numbers);
-        }
-        let nodes: Vec<_> = self.waiting_for.keys().copied().collect();
-        for node in nodes {
-            let connected = self.lanes.values().any(|lane| lane.peer.node == node && !lane.closing);
-            if !connected && !is_there(Some(node), &self.left) {
-                let numbers = self.waiting_for.get(&node).into_iter().flatten().copied().collect();
+        let targets: Vec<_> = self.waiting.keys().copied().collect();
+        for target in targets {
+            if !self.is_connected(target) && !is_there(target.node(), &self.left) {
+                let numbers = self.waiting.get(&target).into_iter().flatten().copied().collect();
                 self.end_impatient(numbers);
             }
         }
@@ -207,8 +193,13 @@ impl Requests {
 
     /// Something waits, and nobody is connected who could answer it.
     pub(crate) fn looks_for_somebody(&self) -> bool {
-        let connected = |node| self.lanes.values().any(|lane| lane.peer.node == node && !lane.closing);
-        (!self.waiting.is_empty() && self.lane_count() == 0) || self.waiting_for.keys().any(|node| !connected(*node))
+        self.waiting.keys().any(|target| !self.is_connected(*target))
+    }
+
+    /// With one of the nodes that are asked.
+    fn is_connected(&self, target: Target) -> bool {
+        let node = target.node();
+        self.lanes.values().any(|lane| !lane.closing && node.is_none_or(|node| lane.peer.node == node))
     }
 }
 
@@ -218,9 +209,15 @@ impl Lane {
     }
 }
 
+/// Lanes that it can be given to now.
+fn takers(lanes: &BTreeMap<LaneKey, Lane>, exchange: &Exchange) -> impl Iterator<Item = LaneKey> {
+    let able = |(key, lane): &(&LaneKey, &Lane)| lane.is_able() && may_take(exchange, **key, lane);
+    lanes.iter().filter(able).map(|(key, _)| *key)
+}
+
 /// It is one of those who are asked.
-fn is_meant(exchange: &Exchange, key: LaneKey, lane: &Lane) -> bool {
-    match exchange.asked.target {
+fn is_meant(target: Target, key: LaneKey, lane: &Lane) -> bool {
+    match target {
         Target::Anybody => true,
         Target::Node(node) => lane.peer.node == node,
         Target::Lane(only, _) => key == only,
@@ -229,7 +226,7 @@ fn is_meant(exchange: &Exchange, key: LaneKey, lane: &Lane) -> bool {
 
 /// And could take it, once it has credit.
 fn may_take(exchange: &Exchange, key: LaneKey, lane: &Lane) -> bool {
-    is_meant(exchange, key, lane)
+    is_meant(exchange.asked.target, key, lane)
         && !exchange.busy.contains(&key)
         && exchange.asked.content.body.len() <= lane.peer.max_message
 }

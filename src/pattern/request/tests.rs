@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::*;
 use crate::wire::control::{Level, SocketKind};
 use crate::wire::exchange::{MORE, put_failed, put_more, put_numbers, put_reply, to_replier, to_requester};
-use crate::wire::limits::EXCHANGE_WINDOWS_OF_NODE;
+use crate::wire::limits::{EXCHANGE_WINDOWS_OF_NODE, MAX_LANES};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MAX_MESSAGE: usize = 1 << 20;
@@ -43,18 +43,40 @@ impl Hand {
         Self { requests: Requests::new(Amount { messages, bytes: 1 << 30 }, 1), now: Instant::now() }
     }
 
-    /// A lane to this node, with this much credit.
-    fn lane(&mut self, byte: u8, credit: u64) -> LaneKey {
-        let peer = LanePeer { node: node(byte), socket: SocketId(2), slots: false, max_message: MAX_MESSAGE, link: 0 };
+    /// A lane to a socket of this node, and what it is told first.
+    fn connect(&mut self, byte: u8, max_message: usize) -> (LaneKey, Vec<(u8, Bytes)>) {
+        let peer = LanePeer { node: node(byte), socket: SocketId(2), slots: false, max_message, link: 0 };
         let key = self.requests.open_lane(peer, &open());
-        self.taken(key);
+        (key, self.taken(key))
+    }
+
+    /// One with this much credit, for bodies up to this size.
+    fn lane_of(&mut self, byte: u8, credit: u64, max_message: usize) -> LaneKey {
+        let (key, _) = self.connect(byte, max_message);
         self.say(key, |out| put_numbers(out, to_requester::CREDIT, &[credit])).unwrap();
         key
+    }
+
+    fn lane(&mut self, byte: u8, credit: u64) -> LaneKey {
+        self.lane_of(byte, credit, MAX_MESSAGE)
     }
 
     fn ask(&mut self, body: &[u8]) -> u64 {
         let asked = asked(self.now, body);
         self.requests.ask(asked).unwrap()
+    }
+
+    fn ask_of(&mut self, target: Target) -> u64 {
+        let asked = Asked { target, ..asked(self.now, b"x") };
+        self.requests.ask(asked).unwrap()
+    }
+
+    /// This lane's node is asked something, and answers after this time.
+    fn answered_after(&mut self, lane: LaneKey, byte: u8, time: Duration) {
+        let number = self.ask_of(Target::Node(node(byte)));
+        self.kinds(lane);
+        self.now += time;
+        self.reply(lane, number, b"y").unwrap();
     }
 
     /// What the lane's writer takes: its frames, by kind and payload.
@@ -538,4 +560,483 @@ fn replies_beyond_the_credit_cost_the_link() {
         reply(*number).unwrap();
     }
     assert!(reply(numbers[numbers.len() - 1]).is_err());
+}
+
+#[test]
+fn the_timer_is_kept_until_its_time_and_no_longer() {
+    let mut hand = Hand::new(10);
+    hand.lane(1, FULL);
+    let start = hand.now;
+    let first = hand.ask(b"x");
+    assert!(hand.requests.take_effects().look);
+    assert_eq!(hand.requests.arm(start), Some(start + SECOND));
+    let second = hand.ask(b"ends with it");
+    assert!(!hand.requests.take_effects().look, "it is looked then");
+    hand.requests.forget(first, start);
+    hand.requests.forget(second, start);
+    hand.pass(SECOND / 2);
+    hand.ask(b"ends later");
+    assert_eq!(hand.requests.arm(hand.now), Some(start + SECOND), "rather too soon than set anew");
+    assert_eq!(hand.requests.arm(start + SECOND), Some(start + SECOND * 3 / 2));
+}
+
+#[test]
+fn one_node_that_is_not_there_is_nobody_though_others_are() {
+    let mut hand = Hand::new(10);
+    hand.lane(1, FULL);
+    hand.lane(3, 0);
+    let (nobody, somebody) = (hand.ask_of(Target::Node(node(2))), hand.ask_of(Target::Node(node(3))));
+    hand.pass(SECOND);
+    assert_eq!(hand.ended(nobody), Some(Outcome::NoReplier));
+    assert_eq!(hand.ended(somebody), Some(Outcome::NotSent));
+}
+
+#[test]
+fn somebody_is_looked_for_while_nobody_is_connected_who_could_answer() {
+    let one = Target::Node(node(1));
+    // Who is connected, and has given no credit; whether it closes; who is asked.
+    for (byte, closing, target, looked_for) in [
+        (None, false, Target::Anybody, true),
+        (Some(1), false, Target::Anybody, false),
+        (Some(1), true, Target::Anybody, true),
+        (None, false, one, true),
+        (Some(1), false, one, false),
+        (Some(1), true, one, true),
+        (Some(2), false, one, true),
+        (Some(2), true, one, true),
+    ] {
+        let mut hand = Hand::new(10);
+        if let Some(byte) = byte {
+            let lane = hand.lane(byte, 0);
+            if closing {
+                hand.say(lane, |out| put_numbers(out, to_requester::CLOSING, &[])).unwrap();
+            }
+        }
+        assert!(!hand.requests.looks_for_somebody(), "nothing waits");
+        let number = hand.ask_of(target);
+        assert_eq!(hand.requests.looks_for_somebody(), looked_for, "{byte:?} {closing} {target:?}");
+        hand.requests.nobody_there(&[]);
+        assert_eq!(hand.ended(number), looked_for.then_some(Outcome::NoReplier), "{byte:?} {closing} {target:?}");
+    }
+}
+
+#[test]
+fn who_has_left_is_not_there_and_others_only_for_whom_they_are_meant() {
+    let (one, two) = (Target::Node(node(1)), Target::Node(node(2)));
+    for (there, target, over) in [
+        (&[1][..], Target::Anybody, true),
+        (&[1, 2], Target::Anybody, false),
+        (&[1, 2], one, true),
+        (&[1], two, true),
+        (&[1, 2], two, false),
+    ] {
+        let mut hand = Hand::new(10);
+        let lane = hand.lane(1, FULL);
+        assert!(!hand.requests.has_left(&(node(1), SocketId(2))));
+        hand.say(lane, |out| put_numbers(out, to_requester::CLOSING, &[])).unwrap();
+        hand.requests.close_lane(lane);
+        assert!(hand.requests.has_left(&(node(1), SocketId(2))) && !hand.requests.has_left(&(node(2), SocketId(2))));
+        let number = hand.ask_of(target);
+        let sockets: Vec<_> = there.iter().map(|byte| (node(*byte), SocketId(2))).collect();
+        hand.requests.nobody_there(&sockets);
+        assert_eq!(hand.ended(number), over.then_some(Outcome::NoReplier), "{there:?} {target:?}");
+        hand.requests.nobody_there(&[]);
+        assert!(!hand.requests.has_left(&(node(1), SocketId(2))), "the tables have heard of it");
+    }
+}
+
+#[test]
+fn so_many_are_remembered_to_have_left() {
+    let mut hand = Hand::new(10);
+    let socket_of = |at: u32| (node(1), SocketId(at.into()));
+    for at in 0..=MAX_LANES {
+        let (node, socket) = socket_of(at);
+        let peer = LanePeer { node, socket, slots: false, max_message: MAX_MESSAGE, link: 0 };
+        let lane = hand.requests.open_lane(peer, &open());
+        hand.say(lane, |out| put_numbers(out, to_requester::CLOSING, &[])).unwrap();
+        hand.requests.close_lane(lane);
+        if at >= MAX_LANES - 1 {
+            let remembered = (0..=at).filter(|at| hand.requests.has_left(&socket_of(*at))).count();
+            assert_eq!(remembered, MAX_LANES as usize);
+        }
+    }
+}
+
+#[test]
+fn what_nobody_can_take_now_holds_up_others_where_there_is_much_of_it_and_only_then() {
+    for (before, taken) in [(63, true), (64, false)] {
+        let mut hand = Hand::new(1000);
+        let (short, long) = (hand.lane_of(1, FULL, 10), hand.lane_of(2, 0, MAX_MESSAGE));
+        for _ in 0..before {
+            hand.ask(&[0; 11]);
+        }
+        let number = hand.ask(b"short");
+        assert_eq!(hand.requests.asks(short, number), taken, "behind {before}");
+        hand.say(long, |out| put_numbers(out, to_requester::CREDIT, &[FULL])).unwrap();
+        assert_eq!(hand.requests.used().messages, before + 1, "and then all of them have a lane");
+    }
+}
+
+#[test]
+fn what_waits_for_one_socket_of_a_node_holds_up_nothing_for_another() {
+    let mut hand = Hand::new(1000);
+    let (one, two) = (hand.lane(1, 0), hand.lane(1, 0));
+    for _ in 0..200 {
+        hand.ask_of(Target::Lane(one, node(1)));
+    }
+    let number = hand.ask_of(Target::Lane(two, node(1)));
+    hand.say(two, |out| put_numbers(out, to_requester::CREDIT, &[FULL])).unwrap();
+    assert!(hand.requests.asks(two, number));
+    hand.say(one, |out| put_numbers(out, to_requester::CREDIT, &[FULL])).unwrap();
+    assert_eq!(hand.requests.lanes().map(|lane| lane.open).collect::<Vec<_>>(), [200, 1]);
+}
+
+#[test]
+fn who_was_refused_by_all_hears_it_behind_one_that_waits() {
+    let mut hand = Hand::new(10);
+    // The one has credit for both, of which it could take no third one; the other has none.
+    let (one, other) = (hand.lane_of(1, exchange::cost(0, 1) + 1, MAX_MESSAGE), hand.lane_of(2, 0, 10));
+    let (waits, refused) = (hand.ask(b"x"), hand.ask(&[0; 11]));
+    assert_eq!(hand.kinds(one), [to_replier::REQUEST, to_replier::REQUEST]);
+    hand.say(one, |out| put_numbers(out, to_requester::BUSY, &[waits])).unwrap();
+    hand.say(one, |out| put_numbers(out, to_requester::BUSY, &[refused])).unwrap();
+    assert_eq!((hand.ended(waits), hand.ended(refused)), (None, Some(Outcome::Busy)));
+    hand.say(other, |out| put_numbers(out, to_requester::CREDIT, &[1])).unwrap();
+    assert!(hand.requests.asks(other, waits));
+}
+
+#[test]
+fn what_nobody_takes_any_more_is_said_when_its_turn_has_come() {
+    let too_large = Some(Outcome::TooLarge { size: 11, limit: 10 });
+    let mut hand = Hand::new(10);
+    let (short, long) = (hand.lane_of(1, 0, 10), hand.lane_of(2, 0, MAX_MESSAGE));
+    let (first, second) = (hand.ask(b"x"), hand.ask(&[0; 11]));
+    hand.requests.close_lane(long);
+    hand.say(short, |out| put_numbers(out, to_requester::CREDIT, &[1])).unwrap();
+    assert!(hand.requests.asks(short, first));
+    assert_eq!(hand.ended(second), too_large);
+
+    // The same where both come back from the lane that is lost.
+    let mut hand = Hand::new(10);
+    let (short, long) = (hand.lane_of(1, 0, 10), hand.lane_of(2, FULL, MAX_MESSAGE));
+    let (first, second) = (hand.ask(b"x"), hand.ask(&[0; 11]));
+    hand.say(short, |out| put_numbers(out, to_requester::CREDIT, &[1])).unwrap();
+    hand.requests.close_lane(long);
+    assert!(hand.requests.asks(short, first));
+    assert_eq!(hand.ended(second), too_large);
+}
+
+#[test]
+fn a_body_of_the_largest_size_is_too_large_for_nobody() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let number = hand.ask(&vec![0; MAX_MESSAGE]);
+    hand.kinds(lane);
+    hand.say(lane, |out| put_numbers(out, to_requester::BUSY, &[number])).unwrap();
+    assert_eq!(hand.ended(number), Some(Outcome::Busy));
+}
+
+#[test]
+fn who_waits_for_room_is_not_overtaken() {
+    let mut hand = Hand::new(1000);
+    hand.requests = Requests::new(Amount { messages: 1000, bytes: 400 }, 1);
+    let lane = hand.lane(1, FULL);
+    let (first, second, third) = (hand.ask(&[0; 100]), hand.ask(&[0; 200]), hand.ask(&[0; 10]));
+    let with_lane = |hand: &Hand| [first, second, third].map(|number| hand.requests.asks(lane, number));
+    assert_eq!(with_lane(&hand), [true, false, false], "the third one would have room");
+    hand.kinds(lane);
+    hand.reply(lane, first, b"x").unwrap();
+    assert_eq!(with_lane(&hand), [false, true, true]);
+}
+
+#[test]
+fn who_waits_for_room_is_not_overtaken_whoever_is_asked() {
+    let one = Target::Node(node(1));
+    for (large, small) in
+        [(Target::Anybody, Target::Anybody), (one, one), (one, Target::Anybody), (Target::Anybody, one)]
+    {
+        let mut hand = Hand::new(1000);
+        hand.requests = Requests::new(Amount { messages: 1000, bytes: 400 }, 1);
+        let lane = hand.lane(1, FULL);
+        let ask = |hand: &mut Hand, target, size: usize| {
+            hand.requests.ask(Asked { target, ..asked(hand.now, &vec![0; size]) }).unwrap()
+        };
+        let mut last = ask(&mut hand, small, 100);
+        let waits = ask(&mut hand, large, 300);
+        // Small ones come all the time, one before the last one ends.
+        for _ in 0..3 {
+            let next = ask(&mut hand, small, 100);
+            hand.kinds(lane);
+            if hand.requests.asks(lane, last) {
+                hand.reply(lane, last, b"y").unwrap();
+            }
+            last = next;
+        }
+        assert!(hand.requests.asks(lane, waits), "{large:?} among {small:?}");
+    }
+}
+
+#[test]
+fn who_could_be_given_to_nobody_keeps_no_room_from_others() {
+    let mut hand = Hand::new(1000);
+    hand.requests = Requests::new(Amount { messages: 1000, bytes: 400 }, 1);
+    let lane = hand.lane(1, FULL);
+    let ask = |hand: &mut Hand, target, size: usize| {
+        hand.requests.ask(Asked { target, ..asked(hand.now, &vec![0; size]) }).unwrap()
+    };
+    let absent = ask(&mut hand, Target::Node(node(2)), 300);
+    let small = [0; 3].map(|_| ask(&mut hand, Target::Anybody, 50));
+    assert!(small.iter().all(|number| hand.requests.asks(lane, *number)));
+    let other = hand.lane(2, FULL);
+    assert!(!hand.requests.asks(other, absent), "now it waits for room");
+}
+
+#[test]
+fn what_is_as_large_as_the_whole_bound_goes_alone() {
+    let mut hand = Hand::new(10);
+    hand.requests = Requests::new(Amount { messages: 10, bytes: 10 }, 1);
+    assert_eq!(hand.requests.bound(), Amount { messages: 10, bytes: 10 });
+    let lane = hand.lane(1, FULL);
+    let (first, second) = (hand.ask(&[0; 10]), hand.ask(b""));
+    assert!(hand.requests.asks(lane, first) && !hand.requests.asks(lane, second));
+    assert_eq!(hand.kinds(lane), [to_replier::REQUEST]);
+    hand.reply(lane, first, b"x").unwrap();
+    assert!(hand.requests.asks(lane, second));
+}
+
+#[test]
+fn a_lane_is_asked_while_it_has_credit_left_and_what_was_not_sent_has_cost_none() {
+    let cost = exchange::cost(0, 1);
+    for (credit, asked) in [(0, 0), (1, 1), (cost, 1), (cost + 1, 2), (2 * cost, 2), (2 * cost + 1, 3)] {
+        let mut hand = Hand::new(10);
+        let lane = hand.lane(1, credit);
+        for _ in 0..3 {
+            let given_up = hand.ask(b"x");
+            assert_eq!(hand.requests.asks(lane, given_up), credit > 0);
+            hand.requests.forget(given_up, hand.now);
+        }
+        for _ in 0..3 {
+            hand.ask(b"x");
+        }
+        assert_eq!(hand.kinds(lane).len(), asked, "{credit}");
+        // To say the same once more takes nothing back.
+        hand.say(lane, |out| put_numbers(out, to_requester::CREDIT, &[credit])).unwrap();
+        assert_eq!(hand.kinds(lane), Vec::<u8>::new());
+    }
+}
+
+#[test]
+fn requests_are_shared_out_by_how_long_each_would_wait() {
+    for (millis, count, shares) in [([1, 1], 100, [50, 50]), ([1, 3], 100, [75, 25]), ([1, 100], 50, [50, 0])] {
+        let mut hand = Hand::new(1000);
+        for (byte, millis) in (1..).zip(millis) {
+            let lane = hand.lane(byte, FULL);
+            hand.answered_after(lane, byte, Duration::from_millis(millis));
+        }
+        for _ in 0..count {
+            hand.ask(b"x");
+        }
+        assert_eq!(hand.requests.lanes().map(|lane| lane.open).collect::<Vec<_>>(), shares, "{millis:?}");
+    }
+}
+
+#[test]
+fn any_two_are_drawn_and_the_faster_one_is_asked() {
+    let mut hand = Hand::new(1000);
+    let lanes: Vec<_> = (0..5).map(|byte| hand.lane(byte, FULL)).collect();
+    for (byte, lane) in (0..).zip(&lanes) {
+        hand.answered_after(*lane, byte, Duration::from_millis(1 << byte));
+    }
+    let mut asked = [0_u32; 5];
+    for _ in 0..1000 {
+        let number = hand.ask(b"x");
+        asked[lanes.iter().position(|lane| hand.requests.asks(*lane, number)).unwrap()] += 1;
+        hand.requests.forget(number, hand.now);
+    }
+    // Of ten pairs the fastest is in four, and of the others the second fastest in three.
+    for (asked_it, share) in asked.into_iter().zip([400, 300, 200, 100, 0]) {
+        assert!(asked_it.abs_diff(share) < 50, "{asked:?}");
+    }
+}
+
+#[test]
+fn dice_roll_as_splitmix64_does() {
+    let mut dice = Dice(1_234_567);
+    let rolled = [0; 5].map(|_| dice.roll());
+    let published = [
+        6_457_827_717_110_365_317,
+        3_203_168_211_198_807_973,
+        9_817_491_932_198_370_423,
+        4_593_380_528_125_082_431,
+        16_408_922_859_458_223_821,
+    ];
+    assert_eq!(rolled, published);
+}
+
+#[test]
+fn an_eighth_of_each_answers_time_counts_and_of_what_is_given_up_only_if_it_took_longer() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let latency = |hand: &Hand| hand.requests.lanes().next().unwrap().latency.unwrap();
+    let ms = Duration::from_millis;
+    hand.answered_after(lane, 1, ms(80));
+    assert_eq!(latency(&hand), ms(80));
+    hand.answered_after(lane, 1, ms(160));
+    assert_eq!(latency(&hand), ms(90));
+    for (time, then) in [(89, 90), (90, 90), (170, 100)] {
+        let number = hand.ask(b"x");
+        hand.kinds(lane);
+        hand.now += ms(time);
+        hand.requests.forget(number, hand.now);
+        assert_eq!(latency(&hand), ms(then), "given up after {time} ms");
+    }
+    // Of one that has answered nothing it is all that is known.
+    let silent = hand.lane(2, FULL);
+    let number = hand.ask_of(Target::Node(node(2)));
+    hand.kinds(silent);
+    hand.now += ms(30);
+    hand.requests.forget(number, hand.now);
+    assert_eq!(hand.requests.lanes().nth(1).unwrap().latency, Some(ms(30)));
+}
+
+#[test]
+fn one_of_the_repliers_closes_and_the_other_is_one_still() {
+    let mut hand = Hand::new(10);
+    let (leaves, stays) = (hand.lane(1, FULL), hand.lane(2, FULL));
+    let repliers = |hand: &Hand| hand.requests.repliers().collect::<Vec<_>>();
+    assert_eq!(repliers(&hand), [(leaves, node(1), SocketId(2)), (stays, node(2), SocketId(2))]);
+    assert_eq!(hand.requests.lane_count(), 2);
+    hand.say(leaves, |out| put_numbers(out, to_requester::CLOSING, &[])).unwrap();
+    assert_eq!(repliers(&hand), [(stays, node(2), SocketId(2))]);
+    assert_eq!(hand.requests.lane_count(), 1);
+    assert_eq!(hand.requests.lanes().map(|lane| lane.able).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn a_requester_that_asks_no_more_ends_its_lanes_once_all_is_answered() {
+    let mut hand = Hand::new(10);
+    let lanes = [hand.lane(1, FULL), hand.lane(2, 0)];
+    let number = hand.ask(b"x");
+    for lane in lanes {
+        hand.kinds(lane);
+    }
+    assert!(!hand.requests.is_drained() && !hand.requests.is_closed());
+    let _ = hand.requests.take_effects();
+    assert!(!hand.requests.refuse_more());
+    assert_eq!(hand.requests.take_effects().wakers.len(), 2, "its writers look");
+    assert!(!hand.requests.is_drained() && hand.requests.is_closed());
+    for lane in lanes {
+        hand.kinds(lane);
+    }
+    assert_eq!(lanes.map(|lane| hand.requests.is_finished(lane)), [false, false]);
+    hand.reply(lanes[0], number, b"y").unwrap();
+    let effects = hand.requests.take_effects();
+    assert_eq!((effects.empty, effects.wakers.len()), (true, 2), "and once more");
+    assert_eq!(lanes.map(|lane| hand.requests.is_finished(lane)), [true, true]);
+    assert!(hand.requests.is_drained() && hand.requests.refuse_more());
+
+    // The node ends.
+    let mut hand = Hand::new(10);
+    hand.lane(1, 0);
+    let _ = hand.requests.take_effects();
+    hand.requests.close();
+    assert_eq!(hand.requests.take_effects().wakers.len(), 1);
+}
+
+#[test]
+fn what_was_lost_and_is_to_be_asked_again_is_unknown_when_the_node_ends() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let again = hand.requests.ask(Asked { idempotent: true, ..asked(hand.now, b"again") }).unwrap();
+    hand.kinds(lane);
+    hand.requests.close_lane(lane);
+    assert_eq!(hand.requests.counts.repeated, 1);
+    hand.requests.close();
+    assert_eq!(hand.ended(again), Some(Outcome::Unknown(Lost::Link(node(1)))));
+}
+
+#[test]
+fn a_writer_of_a_replier_that_closes_is_woken_with_the_last_answer() {
+    let busy = |hand: &mut Hand, lane, number| {
+        hand.say(lane, |out| put_numbers(out, to_requester::BUSY, &[number])).unwrap();
+    };
+    let reply = |hand: &mut Hand, lane, number| hand.reply(lane, number, b"y").unwrap();
+    let answers: [fn(&mut Hand, LaneKey, u64); 2] = [busy, reply];
+    for answer in answers {
+        let mut hand = Hand::new(10);
+        let lane = hand.lane(1, FULL);
+        let numbers = [0; 3].map(|_| hand.ask(b"x"));
+        hand.kinds(lane);
+        hand.say(lane, |out| put_numbers(out, to_requester::CLOSING, &[])).unwrap();
+        hand.kinds(lane);
+        let _ = hand.requests.take_effects();
+        let woken = numbers.map(|number| {
+            answer(&mut hand, lane, number);
+            hand.requests.take_effects().wakers.len()
+        });
+        assert_eq!(woken, [0, 0, 1]);
+        assert!(hand.requests.is_finished(lane));
+        // Where it does not close there is nothing to write.
+        let lane = hand.lane(2, FULL);
+        let number = hand.ask(b"x");
+        hand.kinds(lane);
+        let _ = hand.requests.take_effects();
+        answer(&mut hand, lane, number);
+        assert_eq!(hand.requests.take_effects().wakers.len(), 0);
+    }
+}
+
+#[test]
+fn an_answer_to_what_somebody_else_has_not_been_sent_yet_is_only_late() {
+    let mut hand = Hand::new(10);
+    let (lane, other) = (hand.lane(1, FULL), hand.lane(2, 0));
+    let number = hand.ask(b"x");
+    hand.reply(other, number, b"of somebody else").unwrap();
+    assert_eq!((hand.ended(number), hand.requests.counts.late), (None, 1));
+    assert_eq!(hand.kinds(lane), [to_replier::REQUEST]);
+}
+
+#[test]
+fn a_body_on_its_way_ends_with_its_request_and_no_other_one_does() {
+    let give_up = |hand: &mut Hand, _, number| hand.requests.forget(number, hand.now);
+    let refuse = |hand: &mut Hand, lane, number| {
+        hand.say(lane, |out| put_numbers(out, to_requester::BUSY, &[number])).unwrap();
+    };
+    let ways: [fn(&mut Hand, LaneKey, u64); 2] = [give_up, refuse];
+    for end in ways {
+        let mut hand = Hand::new(10);
+        let lane = hand.lane(1, FULL);
+        let body = vec![7; 15 * crate::wire::limits::PIECE];
+        let (ended, goes_on) = (hand.ask(&body), hand.ask(&body));
+        // Both are begun.
+        assert!(hand.requests.take_outgoing(lane, hand.now, Waker::noop(), &mut Vec::new()));
+        end(&mut hand, lane, ended);
+        let frames = hand.taken(lane);
+        let pieces = frames.iter().filter(|(kind, _)| *kind == MORE);
+        let of: Vec<_> = pieces.map(|(_, payload)| exchange::read_more(payload).unwrap().0).collect();
+        assert!(of.len() > 10 && of.iter().all(|number| *number == goes_on), "{of:?}");
+        hand.reply(lane, goes_on, b"x").unwrap();
+        assert!(hand.ended(goes_on).is_some());
+    }
+}
+
+#[test]
+fn small_requests_go_in_one_turn() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    (0..3).for_each(|_| _ = hand.ask(b"x"));
+    let mut chunks = Vec::new();
+    assert!(hand.requests.take_outgoing(lane, hand.now, Waker::noop(), &mut chunks));
+    assert!(!hand.requests.take_outgoing(lane, hand.now, Waker::noop(), &mut chunks), "that was all");
+    assert_eq!(chunks.len(), 1);
+}
+
+#[test]
+fn lanes_share_what_is_taken_in_and_each_has_its_least() {
+    let mut hand = Hand::new(1);
+    for lanes in 1..EXCHANGE_WINDOW_BYTES / LANE_WINDOW_BYTES + 3 {
+        let (kind, payload) = hand.connect(1, MAX_MESSAGE).1.remove(0);
+        let share = (EXCHANGE_WINDOW_BYTES / lanes).max(LANE_WINDOW_BYTES);
+        assert_eq!((kind, exchange::read_number(&payload)), (to_replier::CREDIT, Ok(share)), "of {lanes}");
+    }
 }
