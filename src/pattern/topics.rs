@@ -230,6 +230,18 @@ mod tests {
     }
 
     #[test]
+    fn room_for_patterns_stays_for_those_that_come_again_until_most_are_gone() {
+        let mut topics = Topics::default();
+        (0..1000).for_each(|number| assert!(topics.add(&number.to_string(), number)));
+        (500..1000).for_each(|number| assert!(topics.remove(&number.to_string(), number)));
+        assert!(topics.root.parts.capacity() >= 1000, "{}", topics.root.parts.capacity());
+        (10..500).for_each(|number| assert!(topics.remove(&number.to_string(), number)));
+        assert!(topics.root.parts.capacity() <= 64, "{}", topics.root.parts.capacity());
+        assert_eq!(matching(&topics, "9"), [9]);
+        assert_eq!(topics.len(), 10);
+    }
+
+    #[test]
     fn the_beginning_is_what_is_said() {
         for (pattern, begins) in [(">", ""), ("*.a", ""), ("eu.>", "eu."), ("eu.dax", "eu.dax"), ("eu.*.close", "eu.")]
         {

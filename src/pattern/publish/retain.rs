@@ -35,6 +35,8 @@ struct Kept {
     head: Bytes,
     body: Option<Bytes>,
     size: usize,
+    /// Of the body alone.
+    length: usize,
 }
 
 impl Retained {
@@ -69,7 +71,7 @@ impl Retained {
         let numbers = self.topics.get_mut(topic).expect("just made");
         numbers.push_back(number);
         let over = if numbers.len() > self.last { numbers.pop_front() } else { None };
-        self.messages.insert(number, Kept { topic: topic.into(), head, body, size });
+        self.messages.insert(number, Kept { topic: topic.into(), head, body, size, length: message.body().len() });
         self.used.add(1, size as u64);
         if let Some(kept) = over.and_then(|over| self.messages.remove(&over)) {
             self.used.take(1, kept.size as u64);
@@ -119,10 +121,9 @@ impl Retained {
         found
     }
 
-    /// Its topic, bytes and size.
+    /// Its topic, bytes, size, and the length of its body.
     pub(super) fn message(&self, number: u64) -> Option<(&str, Printed, usize, usize)> {
-        let Kept { topic, head, body, size } = self.messages.get(&number)?;
-        let long = body.as_ref().map_or(*size, Bytes::len);
-        Some((topic, Printed::Own { head: head.clone(), body: body.clone() }, *size, long))
+        let Kept { topic, head, body, size, length } = self.messages.get(&number)?;
+        Some((topic, Printed::Own { head: head.clone(), body: body.clone() }, *size, *length))
     }
 }

@@ -260,7 +260,10 @@ impl Stream {
         if run.count > 1 && run.piece > 0 {
             return false;
         }
-        if let Some(topic) = &run.topic {
+        // A newer one of its topic waits as well, where this one is to be sent again.
+        if let Some(topic) = &run.topic
+            && self.latest.get(topic) == Some(&run.first)
+        {
             self.latest.remove(topic);
         }
         let payload = if run.count > 1 {
@@ -493,7 +496,7 @@ impl Stream {
         self.received(position)?;
         let lost: u64 = self.ghosts.drain(..).map(|(_, count)| count).sum();
         self.dropped.lost += lost;
-        for run in self.runs.iter().take(self.sent_runs) {
+        for run in self.runs.iter().take(self.sent_runs).rev() {
             self.queued.add(u64::from(run.count), run.payload);
             if let Some(topic) = &run.topic
                 && !self.latest.contains_key(topic)
@@ -571,3 +574,6 @@ impl Run {
 fn fits(used: Amount, size: usize, bound: Amount) -> bool {
     used.messages < bound.messages && used.bytes + size as u64 <= bound.bytes
 }
+
+#[cfg(test)]
+mod tests;

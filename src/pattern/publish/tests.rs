@@ -1,5 +1,9 @@
 //! What a subscriber may say, and what it may not; and what one subscriber alone gets. All orders of everything are in
-//! `sim/news`.
+//! `sim/news`. In `lives`: who waits, is lost, leaves or is given up, and what is counted; in `blocks`: where messages
+//! lie.
+
+mod blocks;
+mod lives;
 
 use std::task::Waker;
 
@@ -34,8 +38,13 @@ struct Subscriber {
 
 impl Subscriber {
     fn new(publisher: &mut Publisher, node: u8) -> Self {
+        Self::of_limited(publisher, node, 1 << 20)
+    }
+
+    /// One whose node takes no larger bodies.
+    fn of_limited(publisher: &mut Publisher, node: u8, max_message: usize) -> Self {
         let node = NodeId::from_bytes([node; 32]);
-        let peer = LanePeer { node, socket: SocketId(1), link: 1, slots: false, max_message: 1 << 20 };
+        let peer = LanePeer { node, socket: SocketId(1), link: 1, slots: false, max_message };
         let open = OpenLane {
             from: SocketId(2),
             to: SocketId(1),
@@ -79,16 +88,35 @@ impl Subscriber {
     /// One that has subscribed to a pattern, with credit.
     fn at_work(publisher: &mut Publisher, node: u8, pattern: &str) -> Self {
         let this = Self::new(publisher, node);
-        this.subscribe(publisher, 1, Some((u64::from(node), None)), true, &[(true, pattern)]).unwrap();
-        this.numbers(publisher, to_sender::CREDIT, &[100, 1 << 20]).unwrap();
+        this.begin(publisher, u64::from(node), pattern);
+        this.credit(publisher, 100);
         this
+    }
+
+    fn begin(&self, publisher: &mut Publisher, epoch: u64, pattern: &str) {
+        self.subscribe(publisher, 1, Some((epoch, None)), true, &[(true, pattern)]).unwrap();
+    }
+
+    /// Comes again over a new lane, and goes on with the stream and the position.
+    fn again(publisher: &mut Publisher, node: u8, pattern: &str, at: (u64, u64)) -> Self {
+        let this = Self::new(publisher, node);
+        this.subscribe(publisher, 1, Some((u64::from(node), Some(at))), true, &[(true, pattern)]).unwrap();
+        this.credit(publisher, 100);
+        this
+    }
+
+    fn credit(&self, publisher: &mut Publisher, messages: u64) {
+        self.numbers(publisher, to_sender::CREDIT, &[messages, 1 << 20]).unwrap();
+    }
+
+    fn received(&self, publisher: &mut Publisher, position: u64) {
+        self.numbers(publisher, to_sender::RECEIVED, &[position]).unwrap();
     }
 
     /// The control frames and the bodies that it is sent, and whether the lane ends.
     fn hear(&self, publisher: &mut Publisher) -> (Vec<String>, Next) {
         let (mut said, mut bytes) = (Vec::new(), BytesMut::new());
-        let mut chunks = Vec::new();
-        let next = publisher.take_outgoing(self.lane, Waker::noop(), &mut chunks);
+        let (chunks, next) = self.chunks(publisher);
         chunks.iter().for_each(|chunk| bytes.extend_from_slice(chunk));
         let mut rest: Bytes = bytes.freeze();
         while !rest.is_empty() {
@@ -115,6 +143,19 @@ impl Subscriber {
             }
         }
         (said, next)
+    }
+
+    /// What it is sent, as it lies in memory.
+    fn chunks(&self, publisher: &mut Publisher) -> (Vec<Bytes>, Next) {
+        let mut chunks = Vec::new();
+        let next = publisher.take_outgoing(self.lane, Waker::noop(), &mut chunks);
+        (chunks, next)
+    }
+
+    /// Everything is written, and its writer sleeps; what was to be done before is forgotten.
+    fn sleeps(&self, publisher: &mut Publisher) {
+        assert!((0..10).any(|_| self.chunks(publisher).1 == Next::Wait));
+        publisher.take_effects();
     }
 }
 
@@ -306,8 +347,10 @@ fn all_subscribers_of_a_node_have_a_bounded_number_of_patterns() {
     let all: Vec<_> = names.iter().map(|name| (true, name.as_str())).collect();
     for nth in 0..(MAX_SUBSCRIPTIONS_OF_NODE / MAX_SUBSCRIPTIONS) as u64 {
         let lane = Subscriber::new(&mut publisher, 1);
-        lane.subscribe(&mut publisher, 1, Some((nth, None)), true, &all).unwrap();
-        assert!(lane.subscribe(&mut publisher, 2, None, false, &[(true, "one.more")]).is_err(), "its own are enough");
+        let (first, later) = all.split_at(MAX_SUBSCRIPTIONS / 2);
+        lane.subscribe(&mut publisher, 1, Some((nth, None)), true, first).unwrap();
+        lane.subscribe(&mut publisher, 2, None, false, later).unwrap();
+        assert!(lane.subscribe(&mut publisher, 3, None, false, &[(true, "one.more")]).is_err(), "its own are enough");
     }
     let one_more = |publisher: &mut Publisher, node| {
         Subscriber::new(publisher, node).subscribe(publisher, 1, Some((99, None)), true, &[(true, "a")])
