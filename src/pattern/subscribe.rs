@@ -43,7 +43,9 @@ pub(crate) struct Feed {
 struct Queue {
     pieces: VecDeque<Piece>,
     /// What is missing behind everything that is here, by publisher.
-    missing: BTreeMap<Source, Missing>,
+    missing: BTreeMap<Source, (Missing, u64)>,
+    /// What came first has the smaller number there.
+    next_missing: u64,
     receivers: Waiters,
     closed: bool,
     handed: u64,
@@ -238,7 +240,7 @@ impl Feed {
         }
         let Some(piece) = queue.pieces.front_mut() else {
             if self.strict
-                && let Some((source, missing)) = queue.missing.pop_first()
+                && let Some((source, (missing, _))) = queue.missing.pop_first()
             {
                 queue.missed = queue.missed.saturating_add(missing.count);
                 return Ok(Some(Claimed::Missed(missing.gap(source.node))));
@@ -302,7 +304,7 @@ impl Feed {
     #[cfg(test)]
     pub(crate) fn missing_from(&self, node: NodeId, epoch: u64) -> (u64, bool) {
         let queue = lock(&self.queue);
-        queue.missing.get(&Source { node, epoch }).map_or((0, true), |missing| (missing.count, missing.exact))
+        queue.missing.get(&Source { node, epoch }).map_or((0, true), |(missing, _)| (missing.count, missing.exact))
     }
 
     /// A strict socket: the next call of a receiver says that messages are missing.
@@ -337,7 +339,7 @@ impl Feed {
             if queue.closed {
                 return;
             }
-            let missing = queue.missing.remove(&batch.source());
+            let missing = queue.missing.remove(&batch.source()).map(|(missing, _)| missing);
             queue.pieces.push_back(Piece { batch: Arc::new(batch), lane: lane.clone(), missing });
             queue.receivers.take()
         };
@@ -350,13 +352,18 @@ impl Feed {
         if queue.closed {
             return;
         }
-        let missing = queue.missing.entry(source).or_insert(Missing { count: 0, exact: true });
+        let number = queue.next_missing;
+        queue.next_missing += 1;
+        let (missing, _) = queue.missing.entry(source).or_insert((Missing { count: 0, exact: true }, number));
         // A publisher may say whatever it likes, again and again.
         missing.count = missing.count.saturating_add(more.count);
         missing.exact &= more.exact;
-        // Of publishers that are gone the least are remembered, however many have been there.
+        // It waits for a message behind it, for which publishers that are gone have waited for longest.
         if queue.missing.len() > MAX_REMEMBERED {
-            queue.missing.pop_first();
+            let longest = queue.missing.iter().min_by_key(|(_, (_, number))| *number).map(|(source, _)| *source);
+            let forgotten = longest.and_then(|source| queue.missing.remove(&source));
+            // Its publisher is not named any more, but it is counted.
+            queue.missed = queue.missed.saturating_add(forgotten.map_or(0, |(missing, _)| missing.count));
         }
         if self.strict {
             let receivers = queue.receivers.take();
@@ -370,7 +377,7 @@ impl Queue {
     /// All that is missing, handed out or not.
     fn missed(&self) -> u64 {
         let before = self.pieces.iter().filter_map(|piece| piece.missing);
-        let all = before.chain(self.missing.values().copied());
+        let all = before.chain(self.missing.values().map(|(missing, _)| *missing));
         all.fold(self.missed, |sum, missing| sum.saturating_add(missing.count))
     }
 }
@@ -399,8 +406,9 @@ impl Desk {
     fn was_given_up(&mut self, LanePeer { link, node, socket, .. }: &LanePeer) {
         self.given_up.insert((*link, *node, *socket));
         if self.given_up.len() > MAX_REMEMBERED {
-            // Of the oldest link.
-            self.given_up.pop_first();
+            // Of the oldest link. This node itself has none (0): its publishers are as near as they were.
+            let oldest = self.given_up.iter().find(|(link, ..)| *link > 0).or_else(|| self.given_up.first()).copied();
+            oldest.map(|oldest| self.given_up.remove(&oldest));
         }
     }
 }
