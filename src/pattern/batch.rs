@@ -320,7 +320,6 @@ impl Batch {
             1 => State::Acked,
             2 => State::Nacked,
             3 => State::Rejected,
-            4 => State::Returned,
             _ => State::Told,
         }
     }
@@ -345,5 +344,106 @@ impl Batch {
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch").field("position", &self.first_position).field("count", &self.count()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::pattern::splitter::Splitter;
+    use crate::wire::frame::{self, HEADERS, Head};
+    use crate::wire::headers;
+
+    fn block(value: &str) -> Vec<u8> {
+        let mut block = Vec::new();
+        if !value.is_empty() {
+            headers::put(&mut block, "n", value);
+        }
+        block
+    }
+
+    fn read(mut splitter: Splitter, frames: &BytesMut) -> Draft {
+        let mut draft = splitter.draft(Default::default());
+        splitter.feed(&mut draft, frames.clone().freeze(), &mut Vec::new()).unwrap();
+        draft
+    }
+
+    fn batch(draft: Draft) -> Batch {
+        Batch::published(draft, 0, Source { node: NodeId::from_bytes([1; 32]), epoch: 7 })
+    }
+
+    /// What differs from message to message: topic, value of the only header, body.
+    const PUBLISHED: [(&str, &str, &str); 5] =
+        [("a", "", "first"), ("b.c", "x", ""), ("d", "", ""), ("e.f.g", "long", "fourth"), ("h", "", "fifth")];
+
+    fn published() -> Draft {
+        let mut frames = BytesMut::new();
+        for (topic, header, body) in PUBLISHED {
+            frame::put_published_head(&mut frames, topic, &block(header), body.len());
+            frames.extend_from_slice(body.as_bytes());
+        }
+        read(Splitter::published(10, 1000), &frames)
+    }
+
+    #[test]
+    fn a_published_message_is_found_with_its_topic_and_its_headers() {
+        let draft = published();
+        let (bytes, batch) = (draft.bytes, batch(draft));
+        let mut sum = 0;
+        for (index, (topic, header, body)) in (0..).zip(PUBLISHED) {
+            let block = block(header);
+            assert_eq!((batch.topic(index), batch.slice(index)), (topic, body.as_bytes()));
+            assert_eq!((batch.headers(index), batch.header_block(index)), (Bytes::from(block.clone()), &block[..]));
+            assert_eq!(batch.size(index), (1 + topic.len() + section_len(block.len()) + body.len()) as u64);
+            sum += batch.size(index);
+        }
+        assert_eq!(sum, bytes, "all of them are what was counted as they came");
+        let (headers, block) = (batch.headers(3), batch.header_block(3));
+        assert_eq!(headers.as_ptr(), block.as_ptr(), "headers are a slice of what was received");
+        assert_eq!(format!("{batch:?}"), "Batch { position: 0, count: 5 }", "nothing of what it carries is printed");
+    }
+
+    #[test]
+    fn wherever_it_is_divided_each_message_keeps_what_it_has() {
+        let dispatched = || {
+            let mut frames = BytesMut::new();
+            for (delta, attempt, failures, header, body) in [
+                (0, 1, 0, "", "one"),
+                (40, 3, 2, "x", ""),
+                (0, 1, 0, "", "three"),
+                (-7, 2, 0, "yy", "four"),
+                (0, 1, 0, "", ""),
+            ] {
+                let block = block(header);
+                let carried = if block.is_empty() { 0 } else { HEADERS };
+                let head = Head { delta, attempt, failures, redelivered: attempt > 1 };
+                frame::put_head(&mut frames, carried, section_len(block.len()) + body.len(), head);
+                headers::put_section(&mut frames, &block);
+                frames.extend_from_slice(body.as_bytes());
+            }
+            read(Splitter::new(10, 1000), &frames)
+        };
+        let all_of = |draft: Draft| {
+            let (bytes, batch) = (draft.bytes, batch(draft));
+            assert_eq!((0..batch.count()).map(|index| batch.size(index)).sum::<u64>(), bytes);
+            let message = |index| {
+                let carries = (batch.topic(index).to_owned(), batch.headers(index), batch.body(index));
+                (batch.first_position + u64::from(index), batch.sequence(index), batch.mark(index), carries)
+            };
+            (0..batch.count()).map(message).collect::<Vec<_>>()
+        };
+        for made in [&dispatched as &dyn Fn() -> Draft, &published] {
+            let whole = all_of(made());
+            assert_eq!(whole.len(), 5);
+            for at in 0..=5 {
+                let mut front = made();
+                let back = front.split(at);
+                assert_eq!([all_of(front), all_of(back)].concat(), whole, "divided before {at}");
+            }
+        }
+        let sequences: Vec<u64> = all_of(dispatched()).iter().map(|message| message.1).collect();
+        assert_eq!(sequences, [10, 51, 52, 46, 47]);
     }
 }

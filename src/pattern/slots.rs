@@ -163,6 +163,17 @@ mod tests {
     }
 
     #[test]
+    fn a_puller_that_closes_grants_nothing_more() {
+        let mut slots = Slots::new(2);
+        slots.open(1);
+        slots.waiting(1, true);
+        assert_eq!(granted(&mut slots), [(1, 2)]);
+        slots.stop();
+        slots.answered(1, 2);
+        assert_eq!(granted(&mut slots), []);
+    }
+
+    #[test]
     fn nobody_waives_what_it_never_had() {
         let mut slots = Slots::new(2);
         slots.open(1);

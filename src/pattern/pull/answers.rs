@@ -121,14 +121,12 @@ impl Work {
                 let count = u64::from(watched.end - claimed);
                 let start = batch.first_position + u64::from(claimed);
                 answered.push(Answered { start, count, state: State::Returned, detail: None });
-                self.answered_bytes += (claimed..watched.end).map(|index| batch.size(index)).sum::<u64>();
                 watched.end = claimed;
             }
         }
         self.batches.retain(|_, watched| watched.front < watched.end);
         for draft in self.held.drain(..) {
             let count = draft.entries.len() as u64;
-            self.answered_bytes += draft.bytes;
             answered.push(Answered { start: draft.first_position, count, state: State::Returned, detail: None });
         }
         // What was held back lies before what has arrived since this end closes.

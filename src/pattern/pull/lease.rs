@@ -112,6 +112,17 @@ mod tests {
     }
 
     #[test]
+    fn who_has_looked_within_two_ticks_was_not_stopped() {
+        for (pause, attentive) in [(500, true), (501, false)] {
+            let start = Instant::now();
+            let (lease, mut looked) = Lease::new(start);
+            looked.look(&lease, start + ms(pause), None, false);
+            looked.first_arrived(&lease, start + ms(pause + 1));
+            assert_eq!(lease.holds(start + ms(pause + 1)), attentive, "after {pause} ms");
+        }
+    }
+
+    #[test]
     fn what_arrives_after_a_stop_proves_nothing() {
         let start = Instant::now();
         let (lease, mut looked) = Lease::new(start);

@@ -1,6 +1,8 @@
 //! What a hostile pusher can make a puller hold and look through.
 
+mod answers;
 mod credit;
+mod lanes;
 
 use std::time::Duration;
 

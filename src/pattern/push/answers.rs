@@ -228,13 +228,13 @@ impl Flight {
         message.given.remove(known);
         let place = message.place;
         let attempt = attempt as u32;
-        match kind as u8 {
-            to_sender::ACK => {
+        match u8::try_from(kind) {
+            Ok(to_sender::ACK) => {
                 self.leave(sequence, place);
                 self.counts.late += 1;
                 self.settle(sequence, None, Outcome::Handled);
             }
-            to_sender::REJECT => {
+            Ok(to_sender::REJECT) => {
                 let outcome = Outcome::Rejected(detail.reason()?.to_owned());
                 self.leave(sequence, place);
                 self.counts.late += 1;
@@ -242,7 +242,7 @@ impl Flight {
                 self.bury_by(node, sequence, content, attempt, outcome);
             }
             // It came back already, when the lane was lost.
-            to_sender::NACK => {}
+            Ok(to_sender::NACK) => {}
             _ => return Err(Violation("a late answer is of a kind that this revision does not know")),
         }
         Ok(())

@@ -229,7 +229,8 @@ impl Intake {
     #[cold]
     fn grow(&mut self, size: usize) {
         let (had, need) = (self.open.len(), size + MAX_HEAD);
-        if self.open_count > 0 && had + need <= SEGMENT {
+        // It grows to twice what it was, or to what is needed.
+        if self.open_count > 0 && (had + need).max(2 * self.open.capacity()) <= SEGMENT {
             return self.open.reserve(had.max(need));
         }
         self.seal();

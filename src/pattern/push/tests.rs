@@ -1,5 +1,9 @@
 //! What a hostile puller can make a pusher hold and look through.
 
+mod answers;
+mod figures;
+mod intake;
+
 use std::sync::Mutex;
 use std::task::Waker;
 use std::time::{Duration, Instant};
