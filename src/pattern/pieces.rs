@@ -113,9 +113,6 @@ impl Arriving {
         if piece.len() > left {
             return Err(Violation("a body is longer than was announced"));
         }
-        if self.body.capacity() - self.body.len() < piece.len() {
-            self.body.reserve(left.min(AHEAD.max(self.body.len())).max(piece.len()));
-        }
         self.body.extend_from_slice(piece);
         if self.body.len() < self.length {
             return Ok(None);
@@ -287,6 +284,114 @@ mod tests {
             })
             .unwrap();
         assert!(held > 0 && held <= AHEAD, "{held} bytes for 101");
+    }
+
+    /// The payload of the frame that begins a reply with its first piece.
+    fn begin(body: usize, piece: usize) -> Bytes {
+        let mut frame = BytesMut::new();
+        exchange::put_reply(&mut frame, 1, &[], body, piece);
+        frame.resize(frame.len() + piece, 7);
+        let (_, payload) = exchange::find(&frame).unwrap().unwrap();
+        frame.freeze().slice(payload)
+    }
+
+    #[test]
+    fn a_frame_in_many_chunks_grows_where_it_lies_and_little_ahead() {
+        for (length, size) in [(40_000, 10), (exchange::MAX_FRAME, 1000)] {
+            let mut bytes = BytesMut::new();
+            crate::wire::frame::put_answer(&mut bytes, 0x40, &vec![7; length]);
+            let (mut bytes, mut frames, mut whole) = (bytes.freeze(), Frames::default(), Vec::new());
+            let end = bytes.len();
+            // The first byte alone does not say how long it is.
+            for chunk in std::iter::once(bytes.split_to(1)).chain(bytes.chunks(size).map(Bytes::copy_from_slice)) {
+                let each = |kind, payload: Bytes| {
+                    whole.push((kind, payload.len()));
+                    Ok(())
+                };
+                frames.feed(chunk, each).unwrap();
+                let (held, arrived) = (frames.part.capacity(), frames.part.len());
+                assert!(held <= arrived + AHEAD.max(arrived), "{held} bytes for {arrived}");
+                if arrived > 1 && end <= AHEAD {
+                    assert_eq!(held, end, "allocated once");
+                }
+            }
+            assert_eq!(whole, [(0x40, length)]);
+        }
+    }
+
+    #[test]
+    fn a_body_is_in_parts_if_a_byte_of_it_is_not_in_its_first_frame() {
+        for (body, part) in [(0, false), (PIECE - 1, false), (PIECE, false), (PIECE + 1, true), (3 * PIECE, true)] {
+            let payload = begin(body, body.min(PIECE));
+            let begun = exchange::read_reply(&payload).unwrap();
+            assert_eq!(is_part(&begun, &payload), part, "{body} bytes");
+            assert_eq!(matches!(Arrival::of(&begun, &payload), Arrival::Part(_)), part, "{body} bytes");
+        }
+    }
+
+    #[test]
+    fn a_small_body_keeps_nothing_alive_of_what_came_with_it() {
+        for (length, copied) in [(1, true), (SMALL_BODY - 1, true), (SMALL_BODY, false), (SMALL_BODY + 1, false)] {
+            let payload = begin(length, length);
+            let begun = exchange::read_reply(&payload).unwrap();
+            let Arrival::Whole(Content { body, .. }) = Arrival::of(&begun, &payload) else { panic!("it is whole") };
+            assert_eq!(body, payload[begun.piece..]);
+            assert_eq!(!payload.as_ptr_range().contains(&body.as_ptr()), copied, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn of_a_body_little_more_is_held_than_has_arrived() {
+        let payload = begin(1 << 20, 1);
+        let begun = exchange::read_reply(&payload).unwrap();
+        let Arrival::Part(mut arriving) = Arrival::of(&begun, &payload) else { panic!("it is not whole") };
+        let mut left = (1 << 20) - 1;
+        while left > 1000 {
+            assert_eq!(arriving.feed(&[7; 1000]), Ok(None));
+            left -= 1000;
+            let (held, arrived) = (arriving.held(), (1 << 20) - left);
+            assert!(held <= arrived + AHEAD.max(arrived), "{held} bytes for {arrived}");
+        }
+        assert_eq!(arriving.feed(&vec![7; left]).unwrap().unwrap().body, vec![7; 1 << 20]);
+    }
+
+    #[test]
+    fn what_is_left_of_a_body_is_counted() {
+        assert!(Rest::of(1, &Bytes::from(vec![7; PIECE])).1.is_none());
+        let (first, rest) = Rest::of(1, &Bytes::from(vec![7; 2 * PIECE + 5]));
+        let (mut rest, mut out) = (rest.unwrap(), Out::default());
+        assert_eq!((first.len(), rest.left()), (PIECE, PIECE as u64 + 5));
+        assert!(rest.put(&mut out));
+        assert_eq!(rest.left(), 5);
+        assert!(!rest.put(&mut out));
+        assert_eq!(rest.left(), 0);
+    }
+
+    #[test]
+    fn small_things_are_gathered_and_large_ones_are_not_copied() {
+        let (mut out, mut wire) = (Out::default(), Vec::new());
+        let large = Bytes::from(vec![2; SMALL_CHUNK + 1]);
+        out.small().extend_from_slice(b"head");
+        out.body(Bytes::from(vec![1; SMALL_CHUNK]));
+        out.body(large.clone());
+        out.small().extend_from_slice(b"end");
+        assert!(out.take(&mut wire));
+        assert_eq!(wire.iter().map(Bytes::len).collect::<Vec<_>>(), [4 + SMALL_CHUNK, SMALL_CHUNK + 1, 3]);
+        assert_eq!(wire[1].as_ptr(), large.as_ptr());
+        assert!(out.is_empty() && !out.take(&mut wire), "once");
+    }
+
+    #[test]
+    fn a_writer_has_enough_when_heads_and_bodies_are_so_many_bytes() {
+        let mut out = Out::default();
+        out.small().extend_from_slice(b"head");
+        out.body(Bytes::from(vec![0; OUTGOING - 6]));
+        out.small().extend_from_slice(b"e");
+        assert!(!out.is_full(), "one byte is missing");
+        out.small().extend_from_slice(b"n");
+        assert!(out.is_full());
+        out.take(&mut Vec::new());
+        assert!(!out.is_full());
     }
 
     #[test]
