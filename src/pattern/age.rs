@@ -119,6 +119,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn each_note_is_exact_while_there_are_few_and_stands_for_two_once_there_are_more() {
+        let start = Instant::now();
+        let mut ages = Ages::default();
+        let step = RESOLUTION.as_millis() as u64;
+        let at = |note: u64| start + ms(note * step);
+        // It is told when it wants to be, to the millisecond.
+        for note in 0..NOTES as u64 {
+            assert_eq!(ages.note(at(note), note + 1, 0), Some(at(note + 1)));
+        }
+        let now = at(1000);
+        for sequence in 0..NOTES as u64 {
+            assert_eq!(ages.age(now, sequence), now - at(sequence));
+        }
+        // One more is one too many.
+        let last = NOTES as u64;
+        assert_eq!(ages.note(at(last), last + 1, 0), Some(at(last + 2)));
+        for sequence in 0..=last {
+            assert_eq!(ages.age(now, sequence), now - at(sequence / 2 * 2), "{sequence}");
+        }
+    }
+
     proptest! {
         /// Messages come and are settled at random; the oldest is never told younger than it is by more than the
         /// resolution, and never older by more than that and a 64th of the time that the socket has been behind.

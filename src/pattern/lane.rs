@@ -118,3 +118,66 @@ impl fmt::Debug for dyn SocketEnd {
         f.write_str("SocketEnd")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An end that says no more of itself than it must.
+    struct Plain;
+
+    impl LaneEnd for Plain {
+        fn poll_outgoing(
+            &self,
+            _: &mut Context<'_>,
+            _: Instant,
+            _: &mut Vec<Bytes>,
+            _: &mut Option<Instant>,
+        ) -> Poll<Outgoing> {
+            Poll::Pending
+        }
+
+        fn handle_incoming(&self, _: Instant, _: &mut [Bytes]) -> Result<(), Violation> {
+            Ok(())
+        }
+
+        fn owes(&self) -> bool {
+            false
+        }
+
+        fn closed(&self, _: Instant) {}
+    }
+
+    impl SocketEnd for Plain {
+        fn open_lane(self: Arc<Self>, _: LanePeer, _: Instant) -> Arc<dyn LaneEnd> {
+            self
+        }
+
+        fn accept_lane(self: Arc<Self>, _: LanePeer, _: &OpenLane, _: Instant) -> Result<Arc<dyn LaneEnd>, Violation> {
+            Ok(self)
+        }
+
+        fn drain(&self, _: Instant) {}
+
+        fn is_drained(&self) -> bool {
+            true
+        }
+
+        fn close(&self) -> Vec<Content> {
+            Vec::new()
+        }
+
+        fn metrics(&self) -> crate::observe::SocketMetrics {
+            unreachable!("nobody looks")
+        }
+    }
+
+    #[test]
+    fn who_says_nothing_of_it_waits_for_nothing_and_has_no_thread_wait() {
+        let now = Instant::now();
+        let (lane, socket): (&dyn LaneEnd, &dyn SocketEnd) = (&Plain, &Plain);
+        assert!(!lane.is_dialogue() && !lane.look(now, None) && !lane.look(now, Some(now)));
+        assert!(!socket.awaits());
+        assert_eq!(format!("{socket:?}"), "SocketEnd");
+    }
+}

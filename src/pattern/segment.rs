@@ -248,3 +248,6 @@ impl Fresh {
         self.sparse = Some(sparse);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,6 +68,21 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_used_up_in_less_time_doubles_and_one_that_lasts_longer_halves() {
+        let nano = Duration::from_nanos(1);
+        let start = Instant::now();
+        for (took, next) in
+            [(Duration::ZERO, 16), (FAST - nano, 16), (FAST, 8), (SLOW, 8), (SLOW + nano, 4), (SLOW * 100, 4)]
+        {
+            let mut window = Window { now: 8, ..Window::new(start) };
+            assert_eq!(window.at(start + took, 8), next, "{took:?}");
+            // What is not used up says nothing until it has lasted for too long.
+            let mut window = Window { now: 8, ..Window::new(start) };
+            assert_eq!(window.at(start + took, 7), if took > SLOW { 4 } else { 8 }, "{took:?}");
+        }
+    }
+
+    #[test]
     fn it_follows_the_worker() {
         let start = Instant::now();
         let mut window = Window::new(start);

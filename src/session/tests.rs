@@ -81,6 +81,43 @@ fn what_is_out_of_order_ends_the_connection() {
 }
 
 #[test]
+fn an_arbiter_says_nothing_more_before_its_peer_has_agreed() {
+    let now = Instant::now();
+    let mut session = Session::new(now, true, hello(1, false, 0));
+    assert_eq!(frames(&mut session), [Control::Hello(hello(1, false, 0))]);
+    session.handle_frame(now, Control::Hello(hello(2, false, 0))).unwrap();
+    session.tell_all([socket(1)]);
+    session.tell_peer(NodeId::from_bytes([7; 32]), Vec::new());
+    session.ask_status();
+    assert_eq!(frames(&mut session), []);
+    session.admit(now);
+    assert_eq!(frames(&mut session), [Control::Admitted]);
+    session.handle_frame(now, Control::Admitted).unwrap();
+    let said = frames(&mut session);
+    assert!(matches!(said[..], [Control::Sockets(_), Control::Peers(_), Control::StatusAsk]), "{said:?}");
+}
+
+#[test]
+fn a_word_is_sent_over_the_link_of_two_nodes_and_no_other_connection() {
+    let now = Instant::now();
+    let mut session = Session::new(now, false, hello(1, false, 0));
+    frames(&mut session);
+    session.ping();
+    assert_eq!(frames(&mut session), []);
+    let (mut a, mut b) = admitted_pair(now);
+    a.ping();
+    a.ping();
+    assert_eq!(frames(&mut a), [Control::Ping], "one is enough");
+    a.handle_frame(now, Control::Goodbye { reason: "shut down".into() }).unwrap();
+    b.leave("shut down");
+    frames(&mut b);
+    for left in [&mut a, &mut b] {
+        left.ping();
+        assert_eq!(frames(left), []);
+    }
+}
+
+#[test]
 fn a_connection_that_is_not_admitted_in_time_ends() {
     let now = Instant::now();
     let mut session = Session::new(now, true, hello(1, false, 0));

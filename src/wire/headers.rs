@@ -149,6 +149,16 @@ mod tests {
         assert_eq!(find(&[2, 1, b'a', b'x']).unwrap(), 1..3);
     }
 
+    #[test]
+    fn a_section_is_as_long_as_it_may_be_and_no_longer() {
+        for (length, taken) in [(1, true), (MAX_HEADERS, true), (MAX_HEADERS + 1, false)] {
+            let mut section = Vec::new();
+            put_section(&mut section, &vec![0; length]);
+            assert_eq!(section.len(), section_len(length));
+            assert_eq!(find(&section).ok(), taken.then_some(section.len() - length..section.len()));
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_that_arrives_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -122,3 +122,41 @@ fn number(rest: &mut &[u8], bytes: usize) -> Option<u32> {
     *rest = tail;
     Some(head.iter().fold(0, |number, &byte| number << 8 | u32::from(byte)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_passes_or_its_flaw_is_told_with_its_place() {
+        let nested = |arrays: usize| [&vec![0x91; arrays][..], &[0xc0]].concat();
+        for (bytes, told) in [
+            (vec![0xc0], Ok(())),
+            (vec![0x93, 1, 2, 3], Ok(())),
+            (nested(MAX_VALUE_DEPTH), Ok(())),
+            (nested(MAX_VALUE_DEPTH + 1), Err((Flaw::TooDeep, MAX_VALUE_DEPTH))),
+            (Vec::new(), Err((Flaw::CutShort, 0))),
+            (vec![0x92, 1], Err((Flaw::CutShort, 2))),
+            (vec![0x92, 1, 0xa2, b'x'], Err((Flaw::CutShort, 2))),
+            (vec![0x92, 1, 0xc1], Err((Flaw::Reserved, 2))),
+            (vec![0x91, 1, 7], Err((Flaw::Trailing, 2))),
+            (vec![0x92, 1, 1, 7, 7, 7, 7], Err((Flaw::Trailing, 3))),
+        ] {
+            assert_eq!(value(&bytes), told, "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn more_elements_than_may_be_are_refused_before_they_are_looked_for() {
+        for (bytes, place) in [
+            (&[0xdc, 0, 11][..], 0),
+            (&[0xdd, 0xff, 0xff, 0xff, 0xff], 0),
+            (&[0x92, 1, 0xdf, 0, 0, 0, 11], 2),
+            // One by one: the array counts, too.
+            (&[0x9a, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 10),
+        ] {
+            assert_eq!(walk::<3>(bytes, 10), Err((Flaw::TooMany, place)), "{bytes:x?}");
+        }
+        assert_eq!(walk::<3>(&[0x99, 1, 1, 1, 1, 1, 1, 1, 1, 1], 10), Ok(()));
+    }
+}

@@ -59,6 +59,15 @@ mod tests {
     }
 
     #[test]
+    fn the_first_answer_to_a_request_stays_and_counts_once() {
+        let mut kept = Kept::default();
+        kept.keep(origin(1), answer(2));
+        kept.keep(origin(1), answer(3));
+        assert_eq!(kept.get(&origin(1)), Some(&answer(2)));
+        assert_eq!((kept.bytes, kept.order.len()), (2, 1));
+    }
+
+    #[test]
     fn the_newest_are_kept_within_their_number_and_bytes() {
         let mut kept = Kept::default();
         for id in 0..KEPT_ANSWERS as u64 + 3 {

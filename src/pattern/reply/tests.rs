@@ -38,13 +38,18 @@ impl Hand {
         Self { works: Works::new(limit), now: Instant::now() }
     }
 
-    /// A lane from this node, with this much credit for replies.
-    fn lane(&mut self, byte: u8, credit: u64) -> LaneKey {
+    /// A lane from this node, and what it is told first.
+    fn accept(&mut self, byte: u8) -> (LaneKey, Vec<(u8, Bytes)>) {
         let peer = LanePeer { node: node(byte), socket: SocketId(1), slots: false, max_message: MAX_MESSAGE, link: 0 };
         let (kind, level) = (SocketKind::Requester, Level::AtMostOnce);
         let open = OpenLane { from: SocketId(1), to: SocketId(2), kind, level, epoch: 7, base: 0, taken: false };
         let key = self.works.accept_lane(peer, &open);
-        let taken = self.taken(key);
+        (key, self.taken(key))
+    }
+
+    /// One with this much credit for replies.
+    fn lane(&mut self, byte: u8, credit: u64) -> LaneKey {
+        let (key, taken) = self.accept(byte);
         assert_eq!(taken.first().map(|(kind, _)| *kind), Some(to_requester::CREDIT), "it may ask at once");
         self.say(key, |out| put_numbers(out, to_replier::CREDIT, &[credit])).unwrap();
         key
@@ -491,4 +496,314 @@ fn bodies_on_their_way_keep_no_node_out_that_has_fewer_places() {
         assert!(hand.works.answer(handed.key, reply(b"y")));
     }
     assert!(hand.works.places.is_empty());
+}
+
+#[test]
+fn the_timer_is_set_anew_only_for_what_ends_sooner() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let start = hand.now;
+    let at = |millis| start + Duration::from_millis(millis);
+    assert!(hand.works.is_idle());
+    assert_eq!(hand.works.arm(start), None);
+    for (id, remaining, sooner) in [(0, 1000, true), (1, 1000, false), (2, 1500, false), (3, 999, true)] {
+        hand.ask(lane, RequestHead { remaining, ..head(id) }, b"x").unwrap();
+        assert_eq!(hand.works.take_effects().look, sooner, "{id}");
+        hand.works.arm(start);
+    }
+    assert!(!hand.works.is_idle());
+    // What ends first is over by then: it is looked too soon, and not again at a time that has come.
+    hand.say(lane, |out| put_numbers(out, to_replier::CANCEL, &[3])).unwrap();
+    assert_eq!(hand.works.arm(at(998)), Some(at(999)));
+    assert_eq!(hand.works.arm(at(999)), Some(at(1000)));
+    hand.pass(1000);
+    assert_eq!(hand.works.arm(hand.now), Some(at(1500)), "both that end at once are over");
+    hand.pass(500);
+    assert!(hand.works.is_idle());
+    assert_eq!(hand.works.arm(hand.now), None);
+}
+
+#[test]
+fn a_repeat_brings_its_own_time() {
+    let mut hand = Hand::new(10);
+    let again = |remaining| RequestHead { idempotent: true, remaining, ..head(1) };
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, again(1000), b"again").unwrap();
+    let work = hand.claim().unwrap();
+    hand.works.arm(hand.now);
+    let _ = hand.works.take_effects();
+    for (remaining, sooner) in [(1000, false), (1001, false), (999, true)] {
+        let next = hand.lane(1, FULL);
+        hand.ask(next, again(remaining), b"again").unwrap();
+        assert_eq!(hand.works.take_effects().look, sooner, "{remaining}");
+    }
+    hand.pass(998);
+    assert!(hand.works.is_open(work.key));
+    hand.pass(1);
+    assert!(!hand.works.is_open(work.key), "the last one's time is up");
+}
+
+#[test]
+fn who_waits_is_woken_and_who_has_given_up_is_not() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let (mut stays, mut leaves) = (Ticket::default(), Ticket::default());
+    for ticket in [&mut stays, &mut leaves] {
+        assert!(hand.works.claim(Some((ticket, Waker::noop()))).unwrap().is_none());
+    }
+    hand.works.forget_receiver(&mut leaves);
+    let _ = hand.works.take_effects();
+    hand.ask(lane, head(0), b"x").unwrap();
+    assert_eq!(hand.works.take_effects().wakers.len(), 1, "a receiver");
+    let work = hand.claim().unwrap().key;
+    let (mut stays, mut leaves) = (Ticket::default(), Ticket::default());
+    for ticket in [&mut stays, &mut leaves] {
+        assert_eq!(hand.works.poll_over(work, ticket, Waker::noop()), Poll::Pending);
+    }
+    hand.works.forget_watcher(work, &mut leaves);
+    hand.say(lane, |out| put_numbers(out, to_replier::CANCEL, &[0])).unwrap();
+    assert_eq!(hand.works.take_effects().wakers.len(), 1, "a watcher");
+}
+
+#[test]
+fn figures_say_where_each_request_is() {
+    let mut hand = Hand::new(10);
+    let (one, two) = (hand.lane(1, FULL), hand.lane(2, FULL));
+    for (lane, id) in [(one, 0), (one, 1), (one, 2), (two, 0)] {
+        hand.ask(lane, head(id), b"x").unwrap();
+    }
+    hand.say(one, |out| {
+        put_request(out, head(3), &[], 9, 1);
+        out.extend_from_slice(b"a");
+    })
+    .unwrap();
+    let (first, second) = (hand.claim().unwrap(), hand.claim().unwrap());
+    hand.works.answer(first.key, Answer::Failed { code: "abc".into(), message: "defg".into() });
+    let Figures { arriving, waiting, in_hand, bytes, lanes } = hand.works.figures();
+    assert_eq!((arriving, waiting, in_hand), (1, 2, 1));
+    assert_eq!(bytes, 4 * exchange::cost(0, 1) + exchange::cost(0, 9) + 7, "of requests, and of an answer's words");
+    assert_eq!(lanes, [(node(1), 4, 3), (node(2), 1, 1)]);
+    assert_eq!((hand.works.lane_count(), hand.works.limit()), (2, 10));
+
+    // The node ends.
+    assert!(!hand.works.is_closed());
+    hand.works.close();
+    assert!(hand.works.is_closed() && !hand.works.is_open(second.key));
+    assert_eq!(hand.works.claim(None).err(), Some(Closed));
+    let Figures { arriving, waiting, in_hand, .. } = hand.works.figures();
+    assert_eq!((arriving, waiting, in_hand), (0, 0, 0));
+    let counts = Counts { received: 5, handed: 2, failed: 1, returned: 3, lost: 1, ..Counts::default() };
+    assert_eq!(hand.works.counts, counts, "each has ended once");
+}
+
+#[test]
+fn the_largest_reply_is_told_while_somebody_waits_for_one() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    hand.ask(lane, RequestHead { idempotent: true, ..head(0) }, b"x").unwrap();
+    let work = hand.claim().unwrap().key;
+    assert_eq!(hand.works.largest_reply(work), Some(MAX_MESSAGE));
+    hand.works.close_lane(lane);
+    assert_eq!(hand.works.largest_reply(work), None, "it may only be asked again");
+    hand.works.answer(work, reply(b"y"));
+    assert_eq!(hand.works.largest_reply(work), None);
+}
+
+#[test]
+fn replies_wait_up_to_their_bytes_and_a_single_one_has_no_bound() {
+    let window = EXCHANGE_WINDOW_BYTES as usize;
+    let zeros = Bytes::from(vec![0; window + 1]);
+    for (lengths, kept) in [
+        (&[window + 1][..], &[true][..]),
+        (&[window / 2, window / 2, 1], &[true, true, false]),
+        (&[window / 2, window / 2 + 1, 1], &[true, false, true]),
+    ] {
+        let mut hand = Hand::new(10);
+        let lane = hand.lane(1, 0);
+        for (id, length) in (0..).zip(lengths) {
+            hand.ask(lane, head(id), b"x").unwrap();
+            let work = hand.claim().unwrap().key;
+            hand.works.answer(work, Answer::Reply(Content { headers: Bytes::new(), body: zeros.slice(..*length) }));
+        }
+        let replies = &hand.works.lanes[&lane].replies;
+        let kinds: Vec<_> = replies.iter().map(|reply| matches!(reply.answer, Answer::Reply(_))).collect();
+        assert_eq!(kinds, kept, "{lengths:?}");
+    }
+}
+
+#[test]
+fn lanes_share_what_is_taken_in_and_each_has_its_least() {
+    let mut hand = Hand::new(1);
+    for lanes in 1..EXCHANGE_WINDOW_BYTES / LANE_WINDOW_BYTES + 3 {
+        let (_, payload) = hand.accept(1).1.remove(0);
+        let share = (EXCHANGE_WINDOW_BYTES / lanes).max(LANE_WINDOW_BYTES);
+        assert_eq!(exchange::read_number(&payload), Ok(share), "of {lanes}");
+    }
+}
+
+#[test]
+fn of_what_is_over_nothing_is_left() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    for id in 0..4 {
+        hand.ask(lane, RequestHead { idempotent: true, ..head(id) }, b"x").unwrap();
+    }
+    let (answered, _in_hand) = (hand.claim().unwrap(), hand.claim().unwrap());
+    hand.works.answer(answered.key, reply(b"y"));
+    hand.say(lane, |out| put_numbers(out, to_replier::CANCEL, &[2])).unwrap();
+    hand.pass(1000);
+    assert_eq!(hand.kinds(lane), [to_requester::REPLY]);
+    assert_eq!(hand.works.counts.expired, 2);
+    assert!(hand.works.repeatable.is_empty() && hand.works.places.is_empty() && hand.works.is_idle());
+    assert!(!hand.works.owes(lane) && hand.works.figures().bytes == 0);
+}
+
+#[test]
+fn answers_that_are_not_written_have_their_place() {
+    // One waits for credit, the other is half written.
+    for (credit, length) in [(0, 1), (FULL, 100 * PIECE)] {
+        let mut hand = Hand::new(1);
+        let (lane, other) = (hand.lane(1, credit), hand.lane(2, FULL));
+        hand.ask(lane, head(0), b"x").unwrap();
+        let work = hand.claim().unwrap().key;
+        hand.works.answer(work, reply(&vec![0; length]));
+        hand.works.take_outgoing(lane, Waker::noop(), &mut Vec::new());
+        hand.ask(other, head(0), b"x").unwrap();
+        assert_eq!(hand.kinds(other), [to_requester::BUSY]);
+        assert_eq!(hand.works.figures().lanes[1], (node(2), 1, 0));
+        hand.say(lane, |out| put_numbers(out, to_replier::CREDIT, &[FULL])).unwrap();
+        hand.kinds(lane);
+        hand.ask(other, head(1), b"x").unwrap();
+        assert_eq!(hand.kinds(other), Vec::<u8>::new());
+        assert_eq!(
+            hand.works.figures().bytes,
+            exchange::cost(0, 1),
+            "what was refused holds nothing once that is said"
+        );
+    }
+}
+
+#[test]
+fn a_reply_is_begun_while_there_is_credit_left() {
+    let cost = exchange::cost(0, 1);
+    for (credit, begun) in [(0, 0), (1, 1), (cost, 1), (cost + 1, 2), (2 * cost, 2), (2 * cost + 1, 3)] {
+        let mut hand = Hand::new(10);
+        let lane = hand.lane(1, credit);
+        for id in 0..3 {
+            hand.ask(lane, head(id), b"x").unwrap();
+            let work = hand.claim().unwrap().key;
+            hand.works.answer(work, reply(b"y"));
+        }
+        assert_eq!(hand.kinds(lane).len(), begun, "{credit}");
+        // To say the same once more takes nothing back.
+        hand.say(lane, |out| put_numbers(out, to_replier::CREDIT, &[credit])).unwrap();
+        assert_eq!(hand.kinds(lane), Vec::<u8>::new());
+    }
+}
+
+#[test]
+fn a_place_goes_to_who_has_two_fewer_and_not_to_who_has_one_fewer() {
+    let mut hand = Hand::new(5);
+    let (greedy, full, other) = (hand.lane(1, FULL), hand.lane(2, FULL), hand.lane(3, FULL));
+    for id in 0..3 {
+        hand.ask(full, head(id), b"x").unwrap();
+    }
+    for id in 0..2 {
+        hand.say(greedy, |out| {
+            put_request(out, head(id), &[], 2, 1);
+            out.extend_from_slice(b"a");
+        })
+        .unwrap();
+    }
+    // The richest has nothing that could go: it is the next one's that does.
+    hand.ask(other, head(0), b"x").unwrap();
+    assert_eq!((hand.kinds(other), hand.kinds(greedy)), (vec![], vec![to_requester::BUSY]));
+    hand.ask(other, head(1), b"x").unwrap();
+    assert_eq!((hand.kinds(other), hand.kinds(greedy)), (vec![to_requester::BUSY], vec![]), "each has one");
+
+    let mut hand = Hand::new(3);
+    let (greedy, other) = (hand.lane(1, FULL), hand.lane(2, FULL));
+    for id in 0..3 {
+        hand.say(greedy, |out| {
+            put_request(out, head(id), &[], 2, 1);
+            out.extend_from_slice(b"a");
+        })
+        .unwrap();
+    }
+    hand.ask(other, head(0), b"x").unwrap();
+    assert_eq!((hand.kinds(other), hand.kinds(greedy)), (vec![], vec![to_requester::BUSY]));
+    hand.ask(other, head(1), b"x").unwrap();
+    assert_eq!((hand.kinds(other), hand.kinds(greedy)), (vec![to_requester::BUSY], vec![]), "it would have fewer then");
+}
+
+#[test]
+fn a_cancel_stops_its_own_answer_and_no_other_one() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    for id in 0..4 {
+        hand.ask(lane, head(id), b"x").unwrap();
+    }
+    let works: Vec<_> = (0..4).map(|_| hand.claim().unwrap().key).collect();
+    for work in &works[..2] {
+        hand.works.answer(*work, reply(&vec![0; 20 * PIECE]));
+    }
+    // Both are begun.
+    assert!(hand.works.take_outgoing(lane, Waker::noop(), &mut Vec::new()));
+    hand.works.answer(works[2], reply(b"not begun"));
+    hand.works.answer(works[3], reply(b"neither"));
+    for id in [1, 3] {
+        hand.say(lane, |out| put_numbers(out, to_replier::CANCEL, &[id])).unwrap();
+    }
+    let mut answered = BTreeSet::new();
+    for (kind, payload) in hand.taken(lane) {
+        match kind {
+            MORE => _ = answered.insert(exchange::read_more(&payload).unwrap().0),
+            to_requester::REPLY => _ = answered.insert(exchange::read_reply(&payload).unwrap().head),
+            _ => {}
+        }
+    }
+    assert_eq!(answered, [0, 2].into());
+    assert_eq!(hand.works.figures().bytes, 0);
+}
+
+#[test]
+fn a_repeat_while_its_answer_is_half_written_costs_the_link_and_beside_others_nothing() {
+    let mut hand = Hand::new(10);
+    let lane = hand.lane(1, FULL);
+    let again = |id| RequestHead { idempotent: true, ..head(id) };
+    let ask = |hand: &mut Hand, id, body: &[u8]| {
+        hand.ask(lane, again(id), b"x").unwrap();
+        let work = hand.claim().unwrap().key;
+        hand.works.answer(work, reply(body));
+    };
+    ask(&mut hand, 0, b"short");
+    assert_eq!(hand.kinds(lane), [to_requester::REPLY]);
+    ask(&mut hand, 1, &vec![0; 20 * PIECE]);
+    assert!(hand.works.take_outgoing(lane, Waker::noop(), &mut Vec::new()));
+    ask(&mut hand, 2, b"not begun");
+    hand.ask(lane, again(0), b"x").unwrap();
+    assert_eq!(hand.works.counts.repeated, 1, "its own answer was taken");
+    assert!(hand.ask(lane, again(1), b"x").is_err());
+}
+
+#[test]
+fn what_is_lost_with_its_lane_is_counted() {
+    let mut hand = Hand::new(10);
+    let (stale, fresh) = (hand.lane(1, FULL), hand.lane(1, FULL));
+    let again = |id| RequestHead { idempotent: true, ..head(id) };
+    hand.say(stale, |out| {
+        put_request(out, again(0), &[], 9, 1);
+        out.extend_from_slice(b"a");
+    })
+    .unwrap();
+    hand.ask(fresh, again(0), b"all of it").unwrap();
+    assert_eq!((hand.works.counts.lost, hand.works.counts.repeated), (1, 0), "it begins anew");
+    hand.ask(stale, again(1), b"in hand").unwrap();
+    hand.ask(stale, head(2), b"not to be asked again").unwrap();
+    let in_hand: Vec<_> = (0..3).map(|_| hand.claim().unwrap()).collect();
+    hand.ask(stale, again(3), b"waits").unwrap();
+    hand.works.close_lane(stale);
+    assert_eq!(hand.works.counts.lost, 3);
+    assert_eq!(in_hand.iter().map(|work| hand.works.is_open(work.key)).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(hand.works.figures().waiting, 0);
 }

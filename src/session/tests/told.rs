@@ -114,6 +114,38 @@ fn tables_over_their_limits_end_the_link() {
     assert_eq!(results.iter().position(Result::is_err), Some(MAX_SOCKETS));
 }
 
+#[test]
+fn a_socket_is_told_once_and_stays_as_it_was_told() {
+    let now = Instant::now();
+    let other = SocketEntry { channel: "other".into(), ..socket(1) };
+    let table = |full, opened| Control::Sockets(Sockets { full, opened: vec![opened], ..Sockets::default() });
+    for (full, opened, taken) in
+        [(true, socket(1), true), (true, other.clone(), false), (false, socket(1), false), (false, other, false)]
+    {
+        let (mut a, _) = admitted_pair(now);
+        a.handle_frame(now, table(true, socket(1))).unwrap();
+        let heard = a.handle_frame(now, table(full, opened.clone()));
+        let expected = taken.then(|| Heard::Sockets(Change::default()));
+        assert_eq!(heard.ok(), expected, "{opened:?}, full: {full}");
+    }
+}
+
+#[test]
+fn a_node_that_has_as_many_sockets_as_may_be_opens_one_for_each_that_it_closes() {
+    let now = Instant::now();
+    let (mut a, _) = admitted_pair(now);
+    let opened = (0..MAX_SOCKETS as u64).map(socket).collect();
+    a.handle_frame(now, Control::Sockets(Sockets { full: true, opened, ..Sockets::default() })).unwrap();
+    let change = |opened: &[u64], closed: &[u64]| {
+        let opened = opened.iter().copied().map(socket).collect();
+        let closed = closed.iter().copied().map(SocketId).collect();
+        Control::Sockets(Sockets { opened, closed, ..Sockets::default() })
+    };
+    a.handle_frame(now, change(&[10_000, 10_001], &[0, 1])).unwrap();
+    assert_eq!(a.sockets().len(), MAX_SOCKETS);
+    assert!(a.handle_frame(now, change(&[10_002, 10_003], &[2])).is_err(), "one too many");
+}
+
 fn status(sockets: u64) -> Status {
     let socket = |id| FiguresEntry { id: SocketId(id), channel: "jobs".into(), ..FiguresEntry::default() };
     Status { sockets: (0..sockets).map(socket).collect(), ..Status::default() }

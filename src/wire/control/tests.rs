@@ -266,26 +266,29 @@ fn the_largest_part_is_within_the_limits() {
     }
 }
 
-#[test]
-fn the_largest_status_is_told_in_parts_within_the_limits() {
-    let link = |nth: u64| LinkEntry {
+/// A link of which nothing more can be said.
+fn largest_link(nth: u64) -> LinkEntry {
+    LinkEntry {
         node: NodeId::from_bytes([0xff; 32]),
         name: "n".repeat(MAX_NODE_NAME),
         address: SocketText("[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535".parse().unwrap()),
         round_trip_us: u64::MAX,
         age_ms: nth,
         found: vec!["s".repeat(status::MAX_WORD); MAX_FOUND],
-    };
-    let most = u64::MAX;
-    let socket = |nth: u64| FiguresEntry {
+    }
+}
+
+/// The same of a socket that says so many types.
+fn largest_socket(nth: u64, types: u64) -> FiguresEntry {
+    let (most, name) = (u64::MAX, "t".repeat(MAX_TYPE_NAME));
+    FiguresEntry {
         id: SocketId(nth),
         kind: "k".repeat(status::MAX_WORD),
         channel: "c".repeat(MAX_CHANNEL),
-        // Of every kind: in a frame there are fewer of those that say more.
-        types: match nth % 3 {
+        types: match types {
             0 => Types::default(),
-            1 => typed(&"t".repeat(MAX_TYPE_NAME), None),
-            _ => typed(&"t".repeat(MAX_TYPE_NAME), Some(&"t".repeat(MAX_TYPE_NAME))),
+            1 => typed(&name, None),
+            _ => typed(&name, Some(&name)),
         },
         peers: most,
         queued: most,
@@ -302,12 +305,18 @@ fn the_largest_status_is_told_in_parts_within_the_limits() {
         exhausted: most,
         missed: most,
         oldest_ms: Some(most),
-    };
+    }
+}
+
+#[test]
+fn the_largest_status_is_told_in_parts_within_the_limits() {
+    let most = u64::MAX;
     let whole = Status {
         version: "v".repeat(status::MAX_WORD),
         uptime_ms: most,
-        links: (0..MAX_LINKS as u64).map(link).collect(),
-        sockets: (0..MAX_STATUS_SOCKETS as u64).map(socket).collect(),
+        links: (0..MAX_LINKS as u64).map(largest_link).collect(),
+        // Of every kind: in a frame there are fewer of those that say more.
+        sockets: (0..MAX_STATUS_SOCKETS as u64).map(|nth| largest_socket(nth, nth % 3)).collect(),
         links_left_out: most,
         sockets_left_out: most,
         ..Status::default()
@@ -326,9 +335,40 @@ fn the_largest_status_is_told_in_parts_within_the_limits() {
 
     assert_eq!(Status::default().into_parts(), [Status::default()], "nothing to tell is told too");
     let mut more = whole.clone();
-    assert!(more.extend(Status { sockets: vec![socket(0)], ..Status::default() }).is_err());
+    assert!(more.extend(Status { sockets: vec![largest_socket(0, 0)], ..Status::default() }).is_err());
     let mut more = whole;
-    assert!(more.extend(Status { links: vec![link(0)], ..Status::default() }).is_err());
+    assert!(more.extend(Status { links: vec![largest_link(0)], ..Status::default() }).is_err());
+}
+
+#[test]
+fn a_status_is_told_in_parts_that_fit_each_by_itself_and_no_two_together() {
+    for types in 0..3 {
+        let links = (0..MAX_LINKS as u64).map(largest_link).collect();
+        let sockets = (0..MAX_STATUS_SOCKETS as u64).map(|nth| largest_socket(nth, types)).collect();
+        let parts = Status { links, sockets, ..Status::default() }.into_parts();
+        assert!(parts.iter().all(|part| scan::scan(&to_map(part)).is_ok()), "sockets that say {types} types");
+        // The last one is what is left.
+        for pair in parts[..parts.len() - 1].windows(2) {
+            let mut both = pair[0].clone();
+            both.extend(pair[1].clone()).unwrap();
+            assert!(scan::scan(&to_map(&both)).is_err(), "sockets that say {types} types");
+        }
+    }
+}
+
+#[test]
+fn a_status_with_names_that_nobody_has_ends_the_link() {
+    let links = |name: &str| vec![LinkEntry { name: name.into(), ..status().links[0].clone() }];
+    let longest = "n".repeat(MAX_NODE_NAME);
+    for (name, taken) in [("", true), (&longest, true), (&format!("{longest}n"), false), ("a\nb", false)] {
+        let status = Status { links: links(name), ..status() };
+        assert_eq!(split(&mut framed(STATUS, &to_map(&status))).is_ok(), taken, "{name:?}");
+    }
+    let sources = |count| vec![LinkEntry { found: vec!["s".into(); count], ..status().links[0].clone() }];
+    for (count, taken) in [(MAX_FOUND, true), (MAX_FOUND + 1, false)] {
+        let status = Status { links: sources(count), ..status() };
+        assert_eq!(split(&mut framed(STATUS, &to_map(&status))).is_ok(), taken, "found by {count} sources");
+    }
 }
 
 #[test]
@@ -358,6 +398,59 @@ fn names_and_numbers_above_their_limits_end_the_link() {
     assert!(decode_open(&to_map(&OpenLane { kind: SocketKind::Pull, ..open() })).is_err());
     for (base, taken) in [(MAX_SEQUENCE_SAID, true), (MAX_SEQUENCE_SAID + 1, false), (u64::MAX, false)] {
         assert_eq!(decode_open(&to_map(&OpenLane { base, ..open() })).is_ok(), taken, "base {base}");
+    }
+}
+
+#[test]
+fn names_and_numbers_at_their_limits_are_taken() {
+    let addresses = vec!["192.0.2.7:1".parse().unwrap(); MAX_ADDRESSES];
+    let mut peers = peers();
+    peers.peers[0].addresses = addresses.clone();
+    for frame in [
+        Control::Hello(Hello { name: "n".repeat(MAX_NODE_NAME), ..hello() }),
+        Control::Hello(Hello { addresses, ..hello() }),
+        Control::Peers(peers),
+        Control::Sockets(Sockets {
+            opened: vec![entry(1, SocketKind::Pull, &"c".repeat(MAX_CHANNEL), true)],
+            ..Sockets::default()
+        }),
+        Control::Goodbye { reason: "r".repeat(MAX_REASON) },
+    ] {
+        assert_eq!(split(&mut encoded(&frame)), Ok(Some(frame)));
+    }
+}
+
+#[test]
+fn a_frame_may_be_as_long_as_the_longest_and_no_longer() {
+    for (length, taken) in [(MAX_CONTROL_FRAME, true), (MAX_CONTROL_FRAME + 1, false)] {
+        // One that is skipped, and what follows it.
+        let mut buffer = framed(0x7f, &vec![0; length]);
+        buffer.extend_from_slice(&encoded(&Control::Ping));
+        assert_eq!(split(&mut buffer).ok(), taken.then_some(Some(Control::Ping)), "{length} bytes");
+
+        // The map that opens a lane, with an unknown key more: "x", and so many bytes.
+        let mut map = to_map(&open());
+        map[0] += 1;
+        map.extend_from_slice(&[0xa1, b'x', 0xc6]);
+        let rest = length - map.len() - 4;
+        map.put_u32(rest as u32);
+        map.resize(length, 0);
+        assert_eq!(decode_open(&map).ok(), taken.then(open), "{length} bytes");
+    }
+}
+
+#[test]
+fn each_kind_of_socket_is_called_as_on_the_wire_and_meets_one_other_kind() {
+    for (kind, name, other) in [
+        (SocketKind::Push, "push", "pull"),
+        (SocketKind::Publisher, "publisher", "subscriber"),
+        (SocketKind::Requester, "requester", "replier"),
+    ] {
+        assert_eq!((kind.name(), kind.matching().name(), kind.matching().matching()), (name, other, kind));
+        assert!(kind.opens_lane() && !kind.matching().opens_lane());
+        for kind in [kind, kind.matching()] {
+            assert_eq!(to_map(&kind), to_map(&kind.name()));
+        }
     }
 }
 

@@ -147,6 +147,75 @@ fn what_lies_is_refused() {
     assert!(find(&[&[to_replier::REQUEST][..], &[0x80, 0x10, 0, 0]].concat()).is_err(), "a frame above its length");
 }
 
+#[test]
+fn each_length_is_taken_up_to_its_limit() {
+    for (length, taken) in [(MAX_FRAME, true), (MAX_FRAME + 1, false)] {
+        let mut head = vec![to_replier::REQUEST];
+        varint::put(&mut head, length as u64);
+        assert_eq!(find(&head).is_ok(), taken, "a frame of {length}");
+    }
+    for (length, taken) in [(0, true), (MAX_CONTROL_FRAME, true), (MAX_CONTROL_FRAME + 1, false)] {
+        let mut payload = vec![7, EXTENDED, 0];
+        varint::put(&mut payload, length as u64);
+        payload.extend(vec![0x80; length]);
+        payload.extend([1, b'x']);
+        assert_eq!(read_request(&payload).is_ok(), taken, "an extension of {length}");
+    }
+    for (length, taken) in [(1, true), (PIECE, true), (PIECE + 1, false)] {
+        let piece = vec![b'x'; length];
+        let mut payload = vec![7, 0];
+        varint::put(&mut payload, 1 << 20);
+        payload.extend(&piece);
+        assert_eq!(read_reply(&payload).is_ok(), taken, "a first piece of {length}");
+        assert_eq!(read_more(&[&[7][..], &piece].concat()).is_ok(), taken, "a piece of {length}");
+    }
+    for (code, message, taken) in [(MAX_CODE, MAX_REASON, true), (MAX_CODE + 1, 0, false), (0, MAX_REASON + 1, false)] {
+        let mut payload = vec![7];
+        varint::put(&mut payload, code as u64);
+        payload.extend(vec![b'x'; code + message]);
+        assert_eq!(read_failed(&payload).is_ok(), taken, "words of {code} and {message}");
+    }
+    for (attempt, taken) in [(u64::from(u32::MAX), true), (1 << 32, false)] {
+        let mut payload = vec![7, ATTEMPT, 0];
+        varint::put(&mut payload, attempt);
+        payload.push(0);
+        assert_eq!(read_request(&payload).is_ok(), taken, "attempt {attempt}");
+    }
+}
+
+#[test]
+fn the_longest_request_is_read() {
+    // Each number may be said in eight bytes, the extension and the headers as long as they may be, and a whole piece.
+    let number = |value: u64| (value | 0xc000_0000_0000_0000).to_be_bytes();
+    let block = block(&[("a", &"x".repeat(MAX_HEADERS - 6))]);
+    assert_eq!(block.len(), MAX_HEADERS);
+    let mut payload = number(7).to_vec();
+    payload.push(HEADERS | IDEMPOTENT | ATTEMPT | EXTENDED);
+    payload.extend([number(10_000), number(2), number(MAX_CONTROL_FRAME as u64)].concat());
+    payload.extend(vec![0x80; MAX_CONTROL_FRAME]);
+    payload.extend([number(1 << 20), number(MAX_HEADERS as u64)].concat());
+    payload.extend(&block);
+    payload.extend(vec![b'x'; PIECE]);
+    let bytes = [&[to_replier::REQUEST][..], &number(payload.len() as u64), &payload].concat();
+    let read = read_request(frame(&bytes).1).unwrap();
+    assert_eq!((read.head, read.body), (RequestHead { idempotent: true, attempt: 2, ..FIRST }, 1 << 20));
+    assert_eq!((&payload[read.headers], payload.len() - read.piece), (&block[..], PIECE));
+}
+
+#[test]
+fn a_cost_counts_the_books_the_headers_with_their_length_and_the_body() {
+    for (headers, body, cost_of_it) in [
+        (0, 0, 64),
+        (0, 1, 65),
+        (1, 0, 66),
+        (63, 10, 64 + 64 + 10),
+        (64, 10, 64 + 66 + 10),
+        (16_384, 1 << 20, 64 + 16_388 + (1 << 20)),
+    ] {
+        assert_eq!(cost(headers, body), cost_of_it, "{headers} and {body}");
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_that_arrives_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {

@@ -230,6 +230,50 @@ fn ranges_ascend() {
     assert!(read(&[0]).is_err(), "half a range");
 }
 
+#[test]
+fn what_may_be_as_long_as_a_control_frame_may_be_just_that_and_no_longer() {
+    for (length, taken) in [(0, true), (1, true), (MAX_CONTROL_FRAME, true), (MAX_CONTROL_FRAME + 1, false)] {
+        let mut frame = BytesMut::new();
+        put_answer(&mut frame, 0x40, &vec![7; length]);
+        let used = frame.len();
+        frame.extend_from_slice(b"next");
+        let whole = whole_answer(&frame).map(|whole| whole.map(|(kind, payload, used)| (kind, payload.len(), used)));
+        assert_eq!(whole.ok(), taken.then_some(Some((0x40, length, used))), "a frame of {length} bytes");
+
+        let mut extended = vec![EXTENDED | ATTEMPT, 2];
+        varint::put(&mut extended, length as u64);
+        extended.resize(extended.len() + length, 0xff);
+        let body = extended.len();
+        extended.extend_from_slice(b"body");
+        let read = Read { head: Head { attempt: 2, ..Head::PLAIN }, headers: 0, topic: 0, body };
+        assert_eq!(read_head(&extended).ok(), taken.then_some(read), "an extension of {length} bytes");
+    }
+}
+
+#[test]
+fn a_reason_is_text_up_to_its_length() {
+    let (longest, longer) = (vec![b'n'; MAX_REASON], vec![b'n'; MAX_REASON + 1]);
+    for (payload, reason) in
+        [(&b""[..], Some("")), ("geht's noch? – no".as_bytes(), Some("geht's noch? – no")), (b"\xff", None)]
+    {
+        assert_eq!(Numbers::new(payload).reason().ok(), reason);
+    }
+    assert_eq!(Numbers::new(&longest).reason().map(str::len), Ok(MAX_REASON));
+    assert!(Numbers::new(&longer).reason().is_err());
+}
+
+#[test]
+fn a_payload_that_is_filled_with_ranges_is_one_that_a_peer_takes() {
+    for range in [[0, 1], [5, 64], [64, 16_384], [varint::MAX, varint::MAX]] {
+        let mut payload = Payload::of(&[0]);
+        while !payload.is_full() {
+            range.iter().for_each(|number| payload.push(*number));
+            assert!(payload.0.len() <= MAX_CONTROL_FRAME, "{range:?}");
+        }
+        assert!(payload.0.len() > MAX_CONTROL_FRAME - 64, "{range:?}: room for more is left");
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_that_arrives_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
