@@ -1,9 +1,12 @@
 //! What a publisher may say, and what it may not; and what receivers are handed. All orders of everything are in
-//! `sim/news`.
+//! `sim/news`. In `lane`: what a lane tells, and when; in `kept`: what is kept of publishers and of lanes that are over.
+
+mod kept;
+mod lane;
 
 use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Wake};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
@@ -11,7 +14,7 @@ use super::*;
 use crate::wire::Violation;
 use crate::wire::control::{Level, OpenLane, SocketKind};
 use crate::wire::frame::{self, Payload, to_receiver, to_sender};
-use crate::wire::limits::{LANE_WINDOW_BYTES, MAX_SEQUENCE_SAID, SUBSCRIBER_WINDOW_BYTES};
+use crate::wire::limits::MAX_SEQUENCE_SAID;
 
 fn feed(strict: bool) -> Arc<Feed> {
     Feed::new(7, BTreeSet::from(["a".into()]), 10, strict, 1000)
@@ -225,116 +228,6 @@ fn where_it_is_no_error_the_next_call_never_says_that_messages_are_missing() {
 }
 
 #[test]
-fn an_event_tells_at_once_and_then_once_a_second() {
-    let feed = feed(false);
-    let lane = live(&feed, 1);
-    let start = Instant::now();
-    let after = |millis| start + Duration::from_millis(millis);
-    let gap = |lane: &Arc<FeedLane>, now| {
-        lane.handle_incoming(now, &mut [control(to_receiver::GAP, &[1])]).unwrap().missed.map(|gap| gap.count)
-    };
-    let look = |now| {
-        let (mut out, mut again) = (Vec::new(), None);
-        let told = lane.poll_outgoing(&mut Context::from_waker(Waker::noop()), now, &mut out, &mut again);
-        (told.missed.map(|gap| gap.count), again)
-    };
-    assert_eq!(gap(&lane, after(0)), Some(1));
-    assert_eq!(gap(&lane, after(10)), None);
-    assert_eq!(gap(&lane, after(20)), None);
-    look(after(30));
-    assert_eq!(look(after(40)), (None, Some(after(1000))), "it is looked again then");
-    assert_eq!(look(after(1000)).0, Some(2));
-    assert_eq!(gap(&lane, after(1500)), None);
-    assert_eq!(look(after(2000)).0, Some(1));
-    assert_eq!(look(after(3000)).0, None);
-    assert_eq!(gap(&lane, after(3001)), Some(1), "a calm second has passed");
-}
-
-#[test]
-fn a_lane_that_goes_on_says_how_far_it_had_got() {
-    let feed = feed(false);
-    let lane = live(&feed, 1);
-    hear(&lane, &[message("a", "1"), control(to_receiver::GAP, &[4]), message("a", "2")]).unwrap();
-    lane.closed();
-    let lane = accept(&feed, 1);
-    hear(&lane, &[control(to_receiver::SUBSCRIBED, &[1, 5])]).unwrap();
-    written(&lane);
-    hear(&lane, &[control(to_receiver::GAP, &[1]), message("a", "3")]).unwrap();
-    let publisher = NodeId::from_bytes([1; 32]);
-    assert_eq!(claim(&feed), Some(("1".into(), None)));
-    assert_eq!(claim(&feed), Some(("2".into(), Some(Gap { publisher, count: 4, exact: true }))));
-    assert_eq!(claim(&feed), Some(("3".into(), Some(Gap { publisher, count: 1, exact: true }))));
-    lane.closed();
-    // Too late: the publisher does not know it any more.
-    let lane = accept(&feed, 1);
-    hear(&lane, &[control(to_receiver::SUBSCRIBED, &[1, 6])]).unwrap();
-    written(&lane);
-    hear(&lane, &[message("a", "4")]).unwrap();
-    assert_eq!(claim(&feed), Some(("4".into(), Some(Gap { publisher, count: 0, exact: false }))));
-}
-
-#[test]
-fn a_flood_of_gaps_takes_no_memory() {
-    let feed = feed(false);
-    let (one, two) = (live(&feed, 1), live(&feed, 2));
-    for _ in 0..100_000 {
-        hear(&one, &[control(to_receiver::GAP, &[1])]).unwrap();
-        hear(&two, &[control(to_receiver::GAP, &[1])]).unwrap();
-    }
-    assert_eq!(lock(&feed.queue).missing.len(), 2);
-    assert_eq!(feed.figures().missed, 200_000);
-}
-
-#[test]
-fn changes_that_a_lane_has_not_told_are_told_together() {
-    let feed = feed(false);
-    let lane = live(&feed, 1);
-    for number in 0..10_u64 {
-        assert_eq!(feed.change(true, &format!("n{number}")), Ok(number + 2));
-    }
-    assert_eq!(feed.change(true, "n3"), Ok(11), "it is there");
-    let told = written(&lane);
-    assert_eq!(told.len(), 2 + 2 + 10 * 4, "one frame, of ten changes: {told:?}");
-    // So many that the whole set is told instead.
-    for number in 0..2000_u64 {
-        feed.change(number % 2 == 0, "x").unwrap();
-    }
-    let told = written(&lane);
-    let mut patterns = 0;
-    let (_, payload, _) = frame::whole_answer(&told).unwrap().unwrap();
-    let head = subscription::read(payload, |_| {
-        patterns += 1;
-        Ok(())
-    });
-    assert!(head.unwrap().whole);
-    assert_eq!(patterns, 11);
-}
-
-#[test]
-fn what_a_publisher_says_to_be_missing_again_and_again_stays_a_number() {
-    for strict in [false, true] {
-        let feed = feed(strict);
-        // Each life of its lane misses as much as there can be.
-        for life in 0..20 {
-            let lane = accept(&feed, 1);
-            hear(&lane, &[control(to_receiver::SUBSCRIBED, &[1, life])]).unwrap();
-            hear(&lane, &[control(to_receiver::GAP, &[MAX_SEQUENCE_SAID])]).unwrap();
-            lane.closed();
-        }
-        assert_eq!(feed.figures().missed, u64::MAX);
-        for life in 20..40 {
-            let lane = accept(&feed, 1);
-            hear(&lane, &[control(to_receiver::SUBSCRIBED, &[1, life])]).unwrap();
-            written(&lane);
-            hear(&lane, &[control(to_receiver::GAP, &[MAX_SEQUENCE_SAID - 1]), message("a", "x")]).unwrap();
-            while claim(&feed).is_some() {}
-            lane.closed();
-        }
-        assert_eq!(feed.figures().missed, u64::MAX);
-    }
-}
-
-#[test]
 fn nothing_waits_at_a_closed_socket_and_what_was_missed_stays_counted() {
     let feed = feed(false);
     let lane = live(&feed, 1);
@@ -366,101 +259,6 @@ fn a_receiver_that_does_not_wait_any_more_is_not_woken() {
 }
 
 #[test]
-fn credit_is_told_once_a_quarter_of_the_window_was_handed_out_in_messages() {
-    let feed = Feed::new(7, BTreeSet::from(["a".into()]), 100, false, 1000);
-    let (lane, bell, now) = (accept(&feed, 1), Arc::default(), Instant::now());
-    hear(&lane, &[control(to_receiver::SUBSCRIBED, &[1, 5])]).unwrap();
-    hear(&lane, &vec![message("a", "1"); 100]).unwrap();
-    assert_eq!(says(&lane, &bell, now).0, ["received 100"]);
-    for handed in 1..=50 {
-        claim(&feed).unwrap();
-        let worth = handed % 25 == 0;
-        assert_eq!(bell.rang(), usize::from(worth), "{handed}");
-        // Each counts three bytes.
-        let credit = format!("credit {} {}", 100 + handed, SUBSCRIBER_WINDOW_BYTES + 3 * handed);
-        assert_eq!(says(&lane, &bell, now).0, if worth { vec![credit] } else { vec![] }, "{handed}");
-    }
-}
-
-#[test]
-fn credit_is_told_once_a_quarter_of_the_window_was_handed_out_in_bytes() {
-    let feed = Feed::new(7, BTreeSet::from(["a".into()]), 1000, false, 1 << 20);
-    let (lane, bell, now) = (accept(&feed, 1), Arc::default(), Instant::now());
-    hear(&lane, &[control(to_receiver::SUBSCRIBED, &[1, 5])]).unwrap();
-    // Each counts a sixteenth of the window.
-    let part = SUBSCRIBER_WINDOW_BYTES / 16;
-    let body = "x".repeat(part as usize - 2);
-    hear(&lane, &vec![message("a", &body); 8]).unwrap();
-    assert_eq!(says(&lane, &bell, now).0, ["received 8"]);
-    for handed in 1..=8 {
-        claim(&feed).unwrap();
-        let worth = handed % 4 == 0;
-        assert_eq!(bell.rang(), usize::from(worth), "{handed}");
-        let credit = format!("credit {} {}", 1000 + handed, SUBSCRIBER_WINDOW_BYTES + part * handed);
-        assert_eq!(says(&lane, &bell, now).0, if worth { vec![credit] } else { vec![] }, "{handed}");
-    }
-}
-
-#[test]
-fn lanes_share_the_window_in_bytes_and_each_has_its_least_part() {
-    let feed = feed(false);
-    for lanes in 1..=65 {
-        let lane = silent(&feed, lanes);
-        let bytes = (SUBSCRIBER_WINDOW_BYTES / u64::from(lanes)).max(LANE_WINDOW_BYTES);
-        assert_eq!(said(&lane), ["subscribe 1".into(), format!("credit 10 {bytes}")]);
-    }
-}
-
-#[test]
-fn credit_in_bytes_may_be_exceeded_by_one_message_and_no_more() {
-    // So many that each of the last ones has the least part of the window.
-    let feed = Feed::new(7, BTreeSet::from(["a".into()]), 1000, false, 1000);
-    let mut lanes: Vec<_> = (1..=66).map(|node| live(&feed, node)).collect();
-    // Beyond it, the largest message: its body, its topic and all headers, these with the lengths before them.
-    let most = LANE_WINDOW_BYTES + 1000 + (1 + 255) + (4 + (64 << 10));
-    // A message of so many bytes.
-    let of = |bytes: u64| message("a", &"x".repeat(bytes as usize - 2));
-    let until = most % 1002;
-    let mut frames = vec![of(1002); (most / 1002) as usize];
-    frames.push(of(until));
-    let exact = lanes.pop().unwrap();
-    hear(&exact, &frames).unwrap();
-    assert!(hear(&exact, &[of(2)]).is_err());
-    frames.pop();
-    frames.push(of(until + 1));
-    assert!(hear(&lanes.pop().unwrap(), &frames).is_err());
-}
-
-#[test]
-fn what_has_arrived_is_told_at_once_and_then_once_a_millisecond() {
-    let feed = feed(false);
-    let (lane, bell, start) = (live(&feed, 1), Arc::default(), Instant::now());
-    let after = |micros| start + Duration::from_micros(micros);
-    let look = |now| says(&lane, &bell, now);
-    let none = Vec::<String>::new;
-    hear(&lane, &[message("a", "1")]).unwrap();
-    assert_eq!(look(after(0)), (vec!["received 1".into()], None));
-    assert_eq!(look(after(0)), (none(), None), "once");
-    hear(&lane, &[message("a", "2"), message("a", "3")]).unwrap();
-    assert_eq!(look(after(0)), (none(), Some(after(1000))));
-    assert_eq!(look(after(999)), (none(), Some(after(1000))));
-    assert_eq!(look(after(1000)), (vec!["received 3".into()], None));
-    hear(&lane, &[message("a", "4")]).unwrap();
-    assert_eq!(look(after(1999)), (none(), Some(after(2000))));
-    assert_eq!(look(after(5000)), (vec!["received 4".into()], None));
-    hear(&lane, &[message("a", "5")]).unwrap();
-    assert_eq!(look(after(6000)), (vec!["received 5".into()], None), "a calm millisecond has passed");
-}
-
-#[test]
-fn nobody_looks_again_where_all_that_was_missing_is_told() {
-    let feed = feed(false);
-    let (lane, now) = (live(&feed, 1), Instant::now());
-    assert!(lane.handle_incoming(now, &mut [control(to_receiver::GAP, &[1])]).unwrap().missed.is_some());
-    assert_eq!(says(&lane, &Arc::default(), now), (vec!["received 1".into()], None));
-}
-
-#[test]
 fn a_closing_socket_says_so_once_and_takes_nothing_in() {
     let feed = feed(false);
     let lane = live(&feed, 1);
@@ -475,44 +273,6 @@ fn a_closing_socket_says_so_once_and_takes_nothing_in() {
     assert!(heard.is_ok_and(|heard| heard.missed.is_none()), "what still comes is not looked at");
     assert_eq!(feed.figures().received, 0);
     assert_eq!(said(&accept(&feed, 2)), Vec::<String>::new(), "one that comes then has been told at once");
-}
-
-#[test]
-fn what_comes_over_a_lane_that_another_one_follows_is_left_to_that_one() {
-    let feed = feed(false);
-    let old = live(&feed, 1);
-    hear(&old, &[message("a", "1")]).unwrap();
-    let new = silent(&feed, 1);
-    assert_eq!(said(&new)[0], "subscribe 1 from 1 of 5");
-    hear(&old, &[message("a", "2")]).unwrap();
-    hear(&new, &[control(to_receiver::SUBSCRIBED, &[1, 5]), message("a", "2")]).unwrap();
-    // Where it had got is where the later one is.
-    old.closed();
-    new.closed();
-    assert_eq!(said(&silent(&feed, 1))[0], "subscribe 1 from 2 of 5");
-    assert_eq!([claim(&feed), claim(&feed)], [Some(("1".into(), None)), Some(("2".into(), None))]);
-    assert_eq!(claim(&feed), None);
-}
-
-#[test]
-fn who_has_given_this_socket_up_is_waited_for_by_nobody_and_forgotten() {
-    let feed = feed(false);
-    let (lane, other) = (live(&feed, 1), live(&feed, 2));
-    hear(&lane, &[message("a", "1")]).unwrap();
-    lane.closed();
-    let lane = accept(&feed, 1);
-    hear(&lane, &[control(to_receiver::SUBSCRIBED, &[1, 5])]).unwrap();
-    let version = feed.change(true, "b").unwrap();
-    written(&lane);
-    assert!(lane.owes() && !feed.is_confirmed(version, lane.at()));
-    let heard = hear(&lane, &[control(to_receiver::GIVEN_UP, &[3])]).unwrap();
-    assert_eq!((heard.confirmed, heard.given_up), (true, Some(3)));
-    assert!(!lane.owes() && feed.is_confirmed(version, lane.at()) && !feed.is_confirmed(version, other.at()));
-    assert_eq!(said(&lane), ["closing"]);
-    assert_eq!(said(&lane), Vec::<String>::new());
-    lane.closed();
-    assert!(feed.is_confirmed(version, lane.at()), "also when it is over");
-    assert_eq!(said(&silent(&feed, 1))[0], "subscribe 2", "it begins anew");
 }
 
 #[test]
@@ -545,58 +305,4 @@ fn a_subscription_is_owed_from_when_it_is_told_until_it_is_confirmed() {
     other.closed();
     lane.closed();
     assert_eq!((feed.confirmed_lanes(), feed.figures().publishers.len()), (0, 0));
-}
-
-#[test]
-fn of_1024_publishers_it_is_known_what_is_missing() {
-    let feed = feed(false);
-    let source = |epoch| Source { node: NodeId::from_bytes([1; 32]), epoch };
-    let miss = |epoch| feed.miss(source(epoch), Missing { count: 2, exact: true });
-    let missing = |epoch| feed.missing_from(source(epoch).node, epoch).0;
-    let most = MAX_REMEMBERED as u64;
-    (0..most).for_each(miss);
-    miss(7);
-    assert_eq!((missing(0), missing(7), missing(most - 1)), (2, 4, 2));
-    // They came from the last to the first.
-    let feed = self::feed(false);
-    (0..most).rev().for_each(|epoch| feed.miss(source(epoch), Missing { count: 2, exact: true }));
-    let before = feed.figures().missed;
-    feed.miss(source(most), Missing { count: 1, exact: true });
-    let missing = |epoch| feed.missing_from(source(epoch).node, epoch).0;
-    assert_eq!((missing(most - 1), missing(most - 2), missing(0), missing(most)), (0, 2, 2, 1), "the oldest goes");
-    assert_eq!(feed.figures().missed, before + 1, "and stays counted");
-}
-
-#[test]
-fn of_1024_publishers_that_are_lost_it_is_known_how_far_they_had_got_and_the_longest_lost_goes_first() {
-    let feed = feed(false);
-    let mut desk = lock(&feed.desk);
-    let source = |epoch| Source { node: NodeId::from_bytes([1; 32]), epoch };
-    let at = |position| subscription::At { stream: 1, position };
-    let most = MAX_REMEMBERED as u64;
-    // The last ones are lost first.
-    (0..most).rev().for_each(|epoch| desk.remember(source(epoch), at(epoch)));
-    assert_eq!(desk.at(source(most - 1)), Some(at(most - 1)));
-    desk.remember(source(most - 1), at(9999));
-    desk.remember(source(most), at(most));
-    assert_eq!(desk.at(source(most - 2)), None, "of the others it is the one that was lost first");
-    for (epoch, position) in [(0, 0), (most - 3, most - 3), (most - 1, 9999), (most, most)] {
-        assert_eq!(desk.at(source(epoch)), Some(at(position)));
-    }
-}
-
-#[test]
-fn of_1024_publishers_it_is_known_that_they_have_given_this_socket_up() {
-    let feed = feed(false);
-    let most = MAX_REMEMBERED as u64;
-    let give_up = |link| lock(&feed.desk).was_given_up(&LanePeer { link, ..peer(1) });
-    let known = |link| feed.is_confirmed(1, At { link, node: peer(1).node, socket: SocketId(3) });
-    (1..=most).for_each(give_up);
-    assert!(known(1) && known(most) && !known(most + 1));
-    give_up(most + 1);
-    assert!(!known(1) && known(2) && known(most + 1), "that of the oldest link goes first");
-    // Those of this node have no link, and are none of an old one.
-    give_up(0);
-    give_up(most + 2);
-    assert!(known(0) && !known(2) && !known(3) && known(4) && known(most + 2));
 }

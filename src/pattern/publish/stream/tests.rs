@@ -61,12 +61,12 @@ fn what_was_replaced_is_not_sent_and_not_dropped_again() {
     append(&mut stream, "d", &three);
     assert_eq!((stream.dropped.replaced, stream.dropped.oldest), (1, 1));
     append(&mut stream, "a", &three);
-    let missing = |stream: &mut Stream| {
+    let take = |stream: &mut Stream| {
         let taken = stream.take(10, 1000).map(|(missing, sent)| (missing, sent.count));
         check(stream);
         taken
     };
-    let taken: Vec<_> = (0..4).map(|_| missing(&mut stream)).collect();
+    let taken: Vec<_> = (0..4).map(|_| take(&mut stream)).collect();
     assert_eq!(taken, [Some((3, 1)), Some((0, 1)), Some((0, 1)), None], "c, d and a");
 }
 
@@ -88,13 +88,13 @@ fn of_messages_that_were_sent_and_made_room_a_few_numbers_stay() {
 fn a_message_that_lies_alone_in_the_open_piece_makes_room_as_it_is() {
     let bound =
         |messages| Options { when_full: Policy::DropOldest, bound: Amount { messages, ..OPTIONS.bound }, ..OPTIONS };
-    for (lie, room) in [(1, Room::Free), (2, Room::InOpen)] {
+    for (messages, room) in [(1, Room::Free), (2, Room::InOpen)] {
         let mut stream = stream();
-        for number in 0..lie {
+        for number in 0..messages {
             let open = Printed::Open { start: 5 * number, end: 5 * number + 5 };
             stream.append(&open, "t", 3, 1, 1, Policy::DropOldest);
         }
         assert_eq!(stream.runs.len(), 1, "one run, however many");
-        assert_eq!(stream.make_room("t", 3, &bound(u64::from(lie))), room);
+        assert_eq!(stream.make_room("t", 3, &bound(u64::from(messages))), room);
     }
 }

@@ -70,16 +70,18 @@ fn at_most_256_kib_leave_at_a_time_so_that_what_waits_can_still_be_dropped() {
 
 #[test]
 fn a_block_is_filled_before_the_next_one_which_is_twice_as_large() {
-    let mut publisher = publisher(Policy::DropOldest, 1000);
-    let _one = Subscriber::at_work(&mut publisher, 1, ">");
     let (topic, body) = ("x".repeat(255), "x".repeat(150));
     // Each takes 409 bytes, and room for 415, as its head might be longer: 10 of them 4 KiB, 20 of them 8 KiB.
-    for (until, blocks) in [(1, 1), (10, 1), (11, 2), (30, 2), (31, 3)] {
-        while publisher.published < until {
-            publish(&mut publisher, &topic, &body);
-        }
-        // The number before the first block is 1.
-        assert_eq!(publisher.press.block - 1, blocks, "{until}");
+    for (count, blocks) in
+        [(1, &[1][..]), (10, &[10]), (11, &[10, 1]), (30, &[10, 20]), (31, &[10, 20, 1]), (71, &[10, 20, 40, 1])]
+    {
+        let mut publisher = publisher(Policy::DropOldest, 1000);
+        let one = Subscriber::at_work(&mut publisher, 1, ">");
+        one.sleeps(&mut publisher);
+        (0..count).for_each(|_| publish(&mut publisher, &topic, &body));
+        let (chunks, _) = one.chunks(&mut publisher);
+        let lengths: Vec<_> = chunks.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, blocks.iter().map(|messages| messages * 409).collect::<Vec<_>>(), "{count}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Who waits, is lost, leaves or is given up, and what is counted of all that.
+//! Who waits, is lost, leaves or is given up; what makes room, is replaced or is too large; and what is counted of all
+//! that.
 
 use std::sync::Arc;
 use std::task::Wake;

@@ -69,8 +69,8 @@ fn a_late_answer_settles_what_has_gone_out_again() {
 fn answers_of_a_later_revision_are_passed_over_from_0x40_on() {
     let mut pusher = Pusher::new(None);
     let key = pusher.open(false);
-    for (kind, known) in [(0x3f, false), (0x40, true), (0x7f, true), (0xff, true)] {
-        assert_eq!(pusher.hear(key, kind, &[1, 2, 3]).is_ok(), known, "{kind:x}");
+    for (kind, passed_over) in [(0x3f, false), (0x40, true), (0x7f, true), (0xff, true)] {
+        assert_eq!(pusher.hear(key, kind, &[1, 2, 3]).is_ok(), passed_over, "{kind:x}");
     }
 }
 
