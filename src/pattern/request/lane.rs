@@ -154,11 +154,9 @@ impl Requests {
     /// What is only assigned goes to somebody else.
     fn call_back(&mut self, key: LaneKey) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
-        for number in std::mem::take(&mut lane.queue) {
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.unanswered.remove(&number);
-                lane.spent -= self.open.get(&number).map_or(0, |exchange| exchange.cost);
-            }
+        let called = std::mem::take(&mut lane.queue);
+        lane.unanswered.retain(|number| !called.contains(number));
+        for number in called {
             self.wait_again(number);
         }
         self.effects.look = true;
