@@ -251,6 +251,27 @@ fn what_may_be_as_long_as_a_control_frame_may_be_just_that_and_no_longer() {
 }
 
 #[test]
+fn the_longest_head_is_read_and_no_allowance_is_made_for_a_longer_one() {
+    // Each number may come in its longest form.
+    let eight = |number: u64| (0xc0 << 56 | number).to_be_bytes();
+    let mut block = Vec::new();
+    headers::put(&mut block, "n", &"v".repeat(MAX_HEADERS - 6));
+    assert_eq!(block.len(), MAX_HEADERS);
+    let mut content = vec![DELTA | ATTEMPT | REDELIVERED | FAILURES | HEADERS | TOPIC | EXTENDED];
+    for number in [1, 2, 3, MAX_CONTROL_FRAME as u64] {
+        content.extend(eight(number));
+    }
+    content.extend([0; MAX_CONTROL_FRAME]);
+    content.push(MAX_TOPIC as u8);
+    content.extend(eight(MAX_HEADERS as u64));
+    content.extend(&block);
+    content.extend([b't'; MAX_TOPIC]);
+    let read = read_head(&content).unwrap();
+    assert_eq!((read.headers, read.topic, read.body), (MAX_HEADERS, MAX_TOPIC, content.len()));
+    assert_eq!(content.len(), MAX_READ_HEAD);
+}
+
+#[test]
 fn a_reason_is_text_up_to_its_length() {
     let (longest, longer) = (vec![b'n'; MAX_REASON], vec![b'n'; MAX_REASON + 1]);
     for (payload, reason) in

@@ -96,6 +96,20 @@ fn figures_of_lanes_that_are_over_are_kept() {
 }
 
 #[test]
+fn an_answer_that_was_told_before_that_of_an_earlier_message_is_counted_once_when_its_lane_ends() {
+    let inbox = Inbox::new(None, MAX_MESSAGE);
+    let lane = open(&inbox, 7, false);
+    generous(&lane);
+    hears(&lane, message(b"").repeat(2)).unwrap();
+    let (_in_hand, (batch, second)) = (claim(&inbox), claim(&inbox));
+    batch.answer(second, State::Acked);
+    said(&lane);
+    lane.closed(Instant::now());
+    let counts = PullCounts { received: 2, handed: 2, acked: 1, orphaned: 1, ..PullCounts::default() };
+    assert_eq!(inbox.figures().counts, counts);
+}
+
+#[test]
 fn for_a_receiver_that_has_gone_nothing_is_announced() {
     let inbox = Inbox::new(None, MAX_MESSAGE);
     let lane = open(&inbox, 7, true);
