@@ -156,6 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::limits::MAX_TOPIC;
 
     fn parts(version: u64, whole: bool, who: Option<Who>, changes: &[(bool, String)]) -> Vec<Vec<u8>> {
         let mut parts = Vec::new();
@@ -185,6 +186,17 @@ mod tests {
         assert_eq!(heads[0].who, who);
         assert!(heads[1..].iter().all(|head| head.who.is_none()));
         assert_eq!(heads.iter().position(|head| !head.more), Some(heads.len() - 1));
+    }
+
+    #[test]
+    fn a_part_is_filled_and_fits_a_frame_wherever_its_last_pattern_begins() {
+        let longest = "x".repeat(MAX_TOPIC);
+        for first in 1..=MAX_TOPIC {
+            let mut changes = vec![(true, longest.clone()); 300];
+            changes[0].1.truncate(first);
+            let length = parts(5, false, None, &changes)[0].len();
+            assert!((MAX_CONTROL_FRAME - 2 - MAX_TOPIC..=MAX_CONTROL_FRAME).contains(&length), "{length}, {first}");
+        }
     }
 
     #[test]
