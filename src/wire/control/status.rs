@@ -102,7 +102,7 @@ impl Status {
         let mut sockets = std::mem::take(&mut self.sockets).into_iter().peekable();
         let mut parts = Vec::new();
         loop {
-            let mut part = Self { more: true, ..self.clone() };
+            let mut part = self.clone();
             part.links.extend(links.by_ref().take(PART_ELEMENTS / LINK_ELEMENTS));
             let mut left = PART_ELEMENTS - part.links.len() * LINK_ELEMENTS;
             while let Some(next) = sockets.next_if(|socket| socket.elements() <= left) {
