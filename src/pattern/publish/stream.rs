@@ -496,6 +496,7 @@ impl Stream {
         self.received(position)?;
         let lost: u64 = self.ghosts.drain(..).map(|(_, count)| count).sum();
         self.dropped.lost += lost;
+        // From the last one on: of a topic it is the newest that the next one replaces.
         for run in self.runs.iter().take(self.sent_runs).rev() {
             self.queued.add(u64::from(run.count), run.payload);
             if let Some(topic) = &run.topic

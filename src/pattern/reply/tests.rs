@@ -78,6 +78,14 @@ impl Hand {
         })
     }
 
+    /// The first of two bytes of a request.
+    fn begin(&mut self, key: LaneKey, id: u64) -> Result<(), Violation> {
+        self.say(key, |out| {
+            put_request(out, head(id), &[], 2, 1);
+            out.extend_from_slice(b"a");
+        })
+    }
+
     /// The frames that the lane's writer takes.
     fn taken(&mut self, key: LaneKey) -> Vec<(u8, Bytes)> {
         let mut chunks = Vec::new();

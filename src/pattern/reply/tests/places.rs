@@ -55,14 +55,7 @@ fn bodies_of_one_node_are_limited_over_all_its_lanes() {
 fn bodies_on_their_way_keep_no_node_out_that_has_fewer_places() {
     let mut hand = Hand::new(4);
     let (greedy, other) = (hand.lane(1, FULL), hand.lane(2, FULL));
-    let begin = |hand: &mut Hand, lane, id| {
-        hand.say(lane, |out| {
-            put_request(out, head(id), &[], 2, 1);
-            out.extend_from_slice(b"a");
-        })
-    };
-    (0..4).for_each(|id| begin(&mut hand, greedy, id).unwrap());
-    begin(&mut hand, greedy, 4).unwrap();
+    (0..5).for_each(|id| hand.begin(greedy, id).unwrap());
     assert_eq!(hand.kinds(greedy), [to_requester::BUSY], "it takes none of its own");
     for id in 0..2 {
         hand.ask(other, head(id), b"x").unwrap();
@@ -98,11 +91,7 @@ fn a_place_goes_to_who_has_two_fewer_and_not_to_who_has_one_fewer() {
         hand.ask(full, head(id), b"x").unwrap();
     }
     for id in 0..2 {
-        hand.say(greedy, |out| {
-            put_request(out, head(id), &[], 2, 1);
-            out.extend_from_slice(b"a");
-        })
-        .unwrap();
+        hand.begin(greedy, id).unwrap();
     }
     // The richest has nothing that could go: it is the next one's that does.
     hand.ask(other, head(0), b"x").unwrap();
@@ -113,11 +102,7 @@ fn a_place_goes_to_who_has_two_fewer_and_not_to_who_has_one_fewer() {
     let mut hand = Hand::new(3);
     let (greedy, other) = (hand.lane(1, FULL), hand.lane(2, FULL));
     for id in 0..3 {
-        hand.say(greedy, |out| {
-            put_request(out, head(id), &[], 2, 1);
-            out.extend_from_slice(b"a");
-        })
-        .unwrap();
+        hand.begin(greedy, id).unwrap();
     }
     hand.ask(other, head(0), b"x").unwrap();
     assert_eq!((hand.kinds(other), hand.kinds(greedy)), (vec![], vec![to_requester::BUSY]));
